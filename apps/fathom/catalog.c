@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Catalogue look-ups, the cache's folder, hashes and the record that a file was verified.
+// Catalogue look-ups, the cache's folder, and the record that a file was verified.
 #include "catalog.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,41 +101,6 @@ fm_status fm__catalog_resolve(const char *model, char **path, struct fm_error *e
                     model);
 }
 
-fm_status fm__sha256_file(const char *path, char hex[FM_SHA256_HEX], uint64_t *bytes, struct fm_error *err)
-{
-    enum { CHUNK = 1 << 18 };
-    hex[0] = 0;
-    if (bytes) *bytes = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return fm__fail(err, errno == ENOENT ? FM_E_NOT_FOUND : FM_E_IO, "%s: cannot open: %s", path, strerror(errno));
-    }
-    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    unsigned char *chunk = malloc(CHUNK), digest[EVP_MAX_MD_SIZE];
-    fm_status status = FM_OK;
-    uint64_t total = 0;
-    if (!ctx || !chunk || EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) != 1) {
-        status = fm__fail_nomem(err, "buffer for SHA-256", CHUNK);
-    }
-    while (status == FM_OK) {
-        ssize_t n = read(fd, chunk, CHUNK);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) status = fm__fail(err, FM_E_IO, "%s: cannot read: %s", path, strerror(errno));
-        if (n <= 0) break;
-        EVP_DigestUpdate(ctx, chunk, (size_t)n);
-        total += (uint64_t)n;
-    }
-    if (status == FM_OK) {
-        EVP_DigestFinal_ex(ctx, digest, NULL);
-        for (int i = 0; i < 32; i++) snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-        if (bytes) *bytes = total;
-    }
-    EVP_MD_CTX_free(ctx);
-    free(chunk);
-    close(fd);
-    return status;
-}
-
 // The record is "HEX BYTES SECONDS.NANOSECONDS NAME\n"; a file written to later no longer matches it.
 static bool record_path(const char *path, char **out)
 {
@@ -160,7 +123,7 @@ fm_status fm__verified_write(const char *path, const char *hex, struct fm_error 
     return status;
 }
 
-bool fm__verified_read(const char *path, char hex[FM_SHA256_HEX])
+bool fm__verified_read(const char *path, char hex[FM__SHA256_HEX])
 {
     struct stat st;
     char *record;

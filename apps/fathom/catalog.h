@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/sha256.h"
 #include "fathom/status.h"
 
 struct fm_catalog_entry {
@@ -30,14 +31,9 @@ fm_status fm__catalog_folder(bool make, char **out, struct fm_error *err);
 // *path is malloc'ed, the caller frees. FM_E_NOT_FOUND says how to pull it.
 fm_status fm__catalog_resolve(const char *model, char **path, struct fm_error *err);
 
-enum { FM_SHA256_HEX = 65 };
-
-// SHA-256 of a file's contents as lower-case hex with its zero. *bytes (may be NULL): how long the file was.
-fm_status fm__sha256_file(const char *path, char hex[FM_SHA256_HEX], uint64_t *bytes, struct fm_error *err);
-
 // Records that the file at `path` was read and has this hash, with its length and time of change.
 fm_status fm__verified_write(const char *path, const char *hex, struct fm_error *err);
 // True if such a record stands and the file has not changed since; hex gets the hash.
-bool fm__verified_read(const char *path, char hex[FM_SHA256_HEX]);
+bool fm__verified_read(const char *path, char hex[FM__SHA256_HEX]);
 
 #endif

@@ -19,7 +19,7 @@ struct row {
     char *path;
     uint64_t bytes;
     bool here, is_default;
-    char hex[FM_SHA256_HEX];
+    char hex[FM__SHA256_HEX];
     const char *verified; // "yes", "no", "wrong"
 };
 
@@ -30,11 +30,11 @@ static void inspect_file(struct row *row, bool verify)
     row->here = stat(row->path, &st) == 0 && S_ISREG(st.st_mode);
     if (!row->here) return;
     row->bytes = (uint64_t)st.st_size;
-    char recorded[FM_SHA256_HEX];
+    char recorded[FM__SHA256_HEX];
     bool known = fm__verified_read(row->path, recorded);
     const char *want = row->want ? row->want : known ? recorded : NULL;
     if (known) memcpy(row->hex, recorded, sizeof recorded);
-    if (verify && fm__sha256_file(row->path, row->hex, NULL, NULL) != FM_OK) row->hex[0] = 0;
+    if (verify && fm__sha256_file(row->path, row->hex, NULL) != FM_OK) row->hex[0] = 0;
     if (!want || (!known && !verify)) return;
     row->verified = strcmp(row->hex, want) == 0 ? "yes" : "wrong";
 }

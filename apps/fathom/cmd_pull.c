@@ -21,7 +21,7 @@ struct request {
     bool force, json;
     const struct fm_catalog_entry *entry; // NULL: a URL or a path
     bool is_url;
-    char hash[FM_SHA256_HEX]; // lower case; empty: none known
+    char hash[FM__SHA256_HEX]; // lower case; empty: none known
 };
 
 static bool has_scheme(const char *source, const char *scheme)
@@ -93,10 +93,10 @@ static fm_status check_hash_text(struct request *r, struct fm_error *err)
 }
 
 // Is the wanted file there already? True only if its hash is known to be right.
-static bool is_here(const struct request *r, const char *target, char hex[FM_SHA256_HEX])
+static bool is_here(const struct request *r, const char *target, char hex[FM__SHA256_HEX])
 {
     if (r->force || !r->hash[0] || access(target, F_OK) != 0) return false;
-    if (!fm__verified_read(target, hex) && fm__sha256_file(target, hex, NULL, NULL) == FM_OK) {
+    if (!fm__verified_read(target, hex) && fm__sha256_file(target, hex, NULL) == FM_OK) {
         if (strcmp(hex, r->hash) == 0) fm__verified_write(target, hex, NULL);
     }
     return strcmp(hex, r->hash) == 0;

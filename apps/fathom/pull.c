@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "cli_out.h"
 
 static fm_status part_path(const struct fm_pull *pull, const char *suffix, char **out, struct fm_error *err)
@@ -93,20 +93,9 @@ fm_status fm__pull_room(const struct fm_pull *pull, uint64_t more, struct fm_err
                     fm__cli_bytes(want, more), fm__cli_bytes(have, room));
 }
 
-static fm_status sync_folder(const char *path, struct fm_error *err)
-{
-    char *copy = strdup(path);
-    if (!copy) return fm__fail_nomem(err, "path of the folder", strlen(path) + 1);
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL); // EINVAL: a file system without it
-    if (fd >= 0) close(fd);
-    free(copy);
-    return ok ? FM_OK : fm__fail(err, FM_E_IO, "%s: cannot sync its folder: %s", path, strerror(errno));
-}
-
 static fm_status check_hash(struct fm_pull *pull, const char *part, struct fm_error *err)
 {
-    FM_TRY(fm__sha256_file(part, pull->hex, NULL, err));
+    FM_TRY(fm__sha256_file(part, pull->hex, err));
     if (!pull->sha256 || strcmp(pull->hex, pull->sha256) == 0) return FM_OK;
     return fm__fail(err, FM_E_VERIFY, "%s: SHA-256 is %s, want %s; what was got is deleted", pull->label, pull->hex,
                     pull->sha256);
@@ -117,14 +106,8 @@ fm_status fm__pull_commit(struct fm_pull *pull, struct fm_error *err)
     char *part, *from;
     FM_TRY(part_path(pull, ".part", &part, err));
     fm_status status = part_path(pull, ".part.from", &from, err);
-    if (status == FM_OK && fsync(pull->fd) != 0) {
-        status = fm__fail(err, FM_E_IO, "%s: cannot sync: %s", part, strerror(errno));
-    }
     if (status == FM_OK) status = check_hash(pull, part, err);
-    if (status == FM_OK && rename(part, pull->target) != 0) {
-        status = fm__fail(err, FM_E_IO, "%s: cannot rename to %s: %s", part, pull->target, strerror(errno));
-    }
-    if (status == FM_OK) status = sync_folder(pull->target, err);
+    if (status == FM_OK) status = fm__file_publish(part, pull->target, err);
     if (status == FM_OK && pull->sha256) status = fm__verified_write(pull->target, pull->hex, err);
     if (status == FM_OK || status == FM_E_VERIFY) {
         if (status == FM_E_VERIFY) unlink(part);

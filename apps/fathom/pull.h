@@ -17,10 +17,10 @@ struct fm_pull {
     int retries;        // how often in a row a connection may fail without bringing a byte
 
     // filled by the calls
-    int fd;                  // TARGET.part, locked
-    uint64_t bytes;          // length of the part so far
-    uint64_t resumed_at;     // bytes that an earlier, cut download had left
-    char hex[FM_SHA256_HEX]; // hash of what was got
+    int fd;                   // TARGET.part, locked
+    uint64_t bytes;           // length of the part so far
+    uint64_t resumed_at;      // bytes that an earlier, cut download had left
+    char hex[FM__SHA256_HEX]; // hash of what was got
 };
 
 // Opens and locks TARGET.part. FM_E_BUSY: another process is pulling the same file.
@@ -30,7 +30,8 @@ fm_status fm__pull_write(struct fm_pull *pull, const void *bytes, size_t n, stru
 fm_status fm__pull_truncate(struct fm_pull *pull, struct fm_error *err); // back to zero bytes
 fm_status fm__pull_room(const struct fm_pull *pull, uint64_t more,
                         struct fm_error *err); // is there disk for `more` bytes?
-// fsync, hash, compare, rename, fsync of the folder, record. On a wrong hash the part is deleted (FM_E_VERIFY).
+// Hash, compare, publish (fsync, rename, fsync of the folder), record. On a wrong hash the part is deleted
+// (FM_E_VERIFY).
 fm_status fm__pull_commit(struct fm_pull *pull, struct fm_error *err);
 // Closes the part; keeps it on disk if `keep` and it has bytes.
 void fm__pull_end(struct fm_pull *pull, bool keep);
