@@ -2,11 +2,24 @@
 # tests/test_NAME.c is one cmocka program and one ctest entry, NAME; its fixtures lie in tests/data. A test that needs
 # the binary finds it through FATHOM_BIN. fuzz/fuzz_NAME.c is a libFuzzer target with the corpus fuzz/corpus/NAME; in
 # every other build it is linked with a driver that replays the corpus, as ctest entry corpus_NAME.
+# A line "test-labels: long noasan alone" in a test's source gives it those labels: `long` runs only in
+# ./run test --long, `noasan` is left out of the sanitized run, `alone` runs while no other test does.
 enable_testing()
 set(FATHOM_TEST_ENV "FATHOM_SOURCE_DIR=${CMAKE_SOURCE_DIR};FATHOM_BINARY_DIR=${CMAKE_BINARY_DIR}")
 if(TARGET fathom)
   list(APPEND FATHOM_TEST_ENV "FATHOM_BIN=$<TARGET_FILE:fathom>")
 endif()
+function(fathom_label_test name source)
+  file(STRINGS ${source} labels REGEX "test-labels: " LIMIT_COUNT 1)
+  if(labels)
+    string(REGEX REPLACE ".*test-labels: ([a-z ]+).*" "\\1" labels "${labels}")
+    separate_arguments(labels)
+    set_tests_properties(${name} PROPERTIES LABELS "${labels}")
+    if("alone" IN_LIST labels)
+      set_tests_properties(${name} PROPERTIES RUN_SERIAL ON)
+    endif()
+  endif()
+endfunction()
 if(CMOCKA_FOUND)
   file(GLOB test_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/test_*.c)
   file(GLOB test_helpers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/support/*.c)
@@ -19,6 +32,7 @@ if(CMOCKA_FOUND)
     target_link_libraries(test_${name} PRIVATE fathom_test_support)
     add_test(NAME ${name} COMMAND test_${name})
     set_tests_properties(${name} PROPERTIES ENVIRONMENT "${FATHOM_TEST_ENV}" SKIP_RETURN_CODE 77)
+    fathom_label_test(${name} ${source})
   endforeach()
 endif()
 # tests/test_NAME.sh and tests/test_NAME.py drive the binary as a user does.
@@ -32,6 +46,7 @@ foreach(script ${test_scripts})
     add_test(NAME ${name} COMMAND sh ${script})
   endif()
   set_tests_properties(${name} PROPERTIES ENVIRONMENT "${FATHOM_TEST_ENV}" SKIP_RETURN_CODE 77)
+  fathom_label_test(${name} ${script})
 endforeach()
 
 file(GLOB fuzz_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/fuzz/fuzz_*.c)

@@ -31,6 +31,32 @@ const char *test_shared(const char *name)
     return NULL;
 }
 
+// The catalogue's files, spelt again on purpose: a test must notice when catalog.def changes one.
+static const char *model_file(const char *name)
+{
+    if (strcmp(name, "smollm2") == 0) return "SmolLM2-135M-Instruct.Q4_1.gguf";
+    if (strcmp(name, "gemma3") == 0) return "gemma-3-270m-Q4_K_M.gguf";
+    fail_msg("test_model: no model \"%s\"", name);
+    return "";
+}
+
+const char *test_model(const char *name)
+{
+    static char path[4096];
+    const char *models = getenv("FATHOM_MODELS"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    const char *file = model_file(name);
+    if (models) {
+        snprintf(path, sizeof path, "%s/%s", models, file);
+    } else if (cache && cache[0]) {
+        snprintf(path, sizeof path, "%s/fathom/models/%s", cache, file);
+    } else {
+        snprintf(path, sizeof path, "%s/.cache/fathom/models/%s", home ? home : "", file);
+    }
+    if (access(path, R_OK) == 0) return path;
+    printf("skipped: the model %s is not here (fathom pull %s)\n", name, name);
+    return NULL;
+}
+
 static char tmpdir[256];
 
 static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *walk)
