@@ -39,7 +39,8 @@ struct fm_str {
 };
 
 // One metadata entry. Scalars: `n` is 1, array_type unused. Arrays: element type and count; nested arrays are kept but
-// only reachable as raw bytes by the writer. Everything lives as long as the fm_gguf.
+// only reachable as raw bytes by the writer ({u32 element type, u64 count, elements} each, as in the file). Everything
+// lives as long as the fm_gguf.
 struct fm_gguf_kv {
     struct fm_str key;
     fm_gguf_type type;       // FM_GGUF_ARRAY for arrays
@@ -66,7 +67,9 @@ struct fm_gguf_open_opts {
 
 // Opens `path`, reads and checks header, metadata and tensor table; tensor data stays in the file. For a split model
 // give any of its files ("x-00001-of-00003.gguf"): all are opened. opts NULL: defaults.
-// Errors: FM_E_IO, FM_E_FORMAT (with the byte position), FM_E_UNSUPPORTED (version, big endian, tensor type), FM_E_NOMEM.
+// Errors: FM_E_NOT_FOUND (this file, or another of a split model), FM_E_IO, FM_E_FORMAT (with the byte position),
+// FM_E_UNSUPPORTED (version, big endian, tensor type), FM_E_LIMIT (tables beyond 1 GiB, arrays nested beyond 8, names
+// made to collide), FM_E_NOMEM.
 FM_API fm_status fm_gguf_open(const char *path, const struct fm_gguf_open_opts *opts, struct fm_gguf **out,
                               struct fm_error *err);
 // The same from bytes in memory, which must outlive the result.
@@ -97,19 +100,26 @@ FM_API fm_status fm_gguf_read(const struct fm_gguf *g, const struct fm_gguf_tens
                               struct fm_error *err);
 
 // Overrides or adds a metadata entry after open, as `--override-kv KEY=TYPE:VALUE` asks (TYPE int, float, bool, str).
+// An entry that is there keeps its integer or float width, and its address; a scalar of another kind is FM_E_ARG, a list
+// is replaced by the one value. Not thread safe. Errors: FM_E_ARG, FM_E_NOMEM (nothing changed).
 FM_API fm_status fm_gguf_override(struct fm_gguf *g, const char *spec, struct fm_error *err);
 
 // --- writing ---
 struct fm_gguf_writer;
 // Collects metadata and tensor descriptions, then streams data. Nothing appears at `path` before finish succeeds
-// (temporary file beside it, fsync, rename).
+// (temporary file beside it, fsync, rename); the temporary file exists from here on. Version 3; data are aligned to
+// "general.alignment" where that is among the metadata, else to 32.
 FM_API fm_status fm_gguf_writer_new(const char *path, struct fm_gguf_writer **out, struct fm_error *err);
 FM_API void fm_gguf_writer_free(struct fm_gguf_writer *w); // NULL is fine; removes the temporary file if not finished
-FM_API fm_status fm_gguf_writer_kv(struct fm_gguf_writer *w, const struct fm_gguf_kv *kv, struct fm_error *err); // copies
+// Copies the entry. FM_E_ARG for a duplicate or malformed one, or after the first data.
+FM_API fm_status fm_gguf_writer_kv(struct fm_gguf_writer *w, const struct fm_gguf_kv *kv, struct fm_error *err);
+// Of `view` only dtype, rank and dims matter. FM_E_ARG as above.
 FM_API fm_status fm_gguf_writer_tensor(struct fm_gguf_writer *w, struct fm_str name, const struct fm_tensor *view,
                                        struct fm_error *err);
-// Data of the tensors, in the order declared; any number of calls per tensor. The first call ends the declarations.
+// Data of the tensors (rows order, the file's block types), in the order declared; any number of calls per tensor, each
+// for one tensor: more bytes than it lacks are FM_E_ARG. The first call ends the declarations.
 FM_API fm_status fm_gguf_writer_data(struct fm_gguf_writer *w, const void *bytes, size_t n, struct fm_error *err);
+// FM_E_ARG while data is missing. On any failure nothing is at `path` that was not there before; free the writer.
 FM_API fm_status fm_gguf_writer_finish(struct fm_gguf_writer *w, struct fm_error *err);
 
 #ifdef __cplusplus
