@@ -16,6 +16,7 @@ struct fm__attr_norm {
 // scaling: linear divides positions by `factor`; yarn as arXiv 2309.00071 with ramp [beta_fast, beta_slow].
 enum { FM__ROPE_NONE, FM__ROPE_LINEAR, FM__ROPE_YARN };
 struct fm__attr_rope {
+    int head_dim; // x is [N, H * head_dim]; the first n_rot elements of each head turn
     int n_rot;
     int neox;
     int scaling;
@@ -61,9 +62,8 @@ struct fm__attr_adamw {
     float beta1, beta2, eps, weight_decay;
 };
 
-struct fm__attr_reshape {
-    int rank;
-    int64_t dims[FM_MAX_RANK];
+struct fm__attr_slice {
+    int64_t begin, count; // of the last dim
 };
 
 union fm__attrs {
@@ -75,7 +75,7 @@ union fm__attrs {
     struct fm__attr_scale scale;
     struct fm__attr_linear linear;
     struct fm__attr_adamw adamw;
-    struct fm__attr_reshape reshape;
+    struct fm__attr_slice slice;
     unsigned char bytes[64];
 };
 

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// Passes: graph to graph. Each replays a graph into a new one; the old stays as it was.
+#ifndef FM_GRAPH_PASSES_H
+#define FM_GRAPH_PASSES_H
+
+#include "graph/graph.h"
+
+// Gives linear's x the type that `choose` returns for its weight (FM_F32: as it is); x is cast once a type.
+typedef fm_dtype fm__choose_activation(void *context, const struct fm__value *weight);
+struct fm__graph *fm__pass_activations(const struct fm__graph *g, fm__choose_activation *choose, void *context);
+
+// Fuses what has one reader: cast into the op before it (out_dtype), add into linear (residual). Drops dead nodes.
+struct fm__graph *fm__pass_fuse(const struct fm__graph *g);
+
+// All three return NULL without memory; a failed shape rule sticks to the result (fm__graph_check).
+struct fm__graph *fm__pass_drop_dead(const struct fm__graph *g);
+
+#endif

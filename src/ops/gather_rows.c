@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+// gather_rows: y[n] = x[index[n]].  x f32 [M, X], index i32 [N] -> f32 [N, X]: picks the rows that need logits.
+#include <string.h>
+
+#include "base/error.h"
+#include "ops/op.h"
+
+static fm_status shape(struct fm__shape *s)
+{
+    FM_TRY(fm__want_rank(s, 0, 2));
+    FM_TRY(fm__want_dtype(s, 0, FM_F32));
+    FM_TRY(fm__want_rank(s, 1, 1));
+    FM_TRY(fm__want_dtype(s, 1, FM_I32));
+    fm__shape_like(s, 0, 0);
+    s->out[0].dims[0] = s->in[1]->dims[0];
+    return FM_OK;
+}
+
+static void reference(const struct fm__call *c)
+{
+    int64_t x_len = c->in[0].dims[1];
+    const int32_t *index = c->in[1].data;
+    for (int64_t n = 0; n < c->in[1].dims[0]; n++)
+        memcpy((float *)c->out[0].data + n * x_len, (const float *)c->in[0].data + index[n] * x_len,
+               (size_t)x_len * sizeof(float));
+}
+
+const struct fm__op fm__op_gather_rows = {
+    .name = "gather_rows",
+    .doc = "y[n] = x[index[n]]",
+    .min_in = 2,
+    .max_in = 2,
+    .n_out = 1,
+    .shape = shape,
+    .reference = reference,
+};

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// linear: y = x W^T (+ bias) (+ residual).
+//   x [N, K] f32, q8a or bf16; W [O, K] any weight type; bias f32 [O]; residual f32 [N, O] -> f32 [N, O].
+// x's type says how products are formed (ops/linear_ref.h has the exact arithmetic of each): q8a for inference of
+// quantised weights, f32 or bf16 for training, so that the gradient is exact.
+#include "base/error.h"
+#include "ops/linear_ref.h"
+#include "ops/op.h"
+
+static fm_status shape(struct fm__shape *s)
+{
+    FM_TRY(fm__want_rank(s, 0, 2));
+    FM_TRY(fm__want_rank(s, 1, 2));
+    fm_dtype x = s->in[0]->dtype;
+    if (x != FM_F32 && x != FM_Q8A && x != FM_BF16)
+        return fm__fail(s->err, FM_E_SHAPE, "linear: x is %s, want f32, q8a or bf16", fm_dtype_info(x)->name);
+    int t = s->attrs->linear.transpose_w;
+    FM_TRY(fm__want_dim(s, 1, t ? 0 : 1, s->in[0]->dims[1]));
+    int64_t o = s->in[1]->dims[t ? 1 : 0];
+    if (s->n_in > 2 && s->in[2]) {
+        FM_TRY(fm__want_dtype(s, 2, FM_F32));
+        FM_TRY(fm__want_rank(s, 2, 1));
+        FM_TRY(fm__want_dim(s, 2, 0, o));
+    }
+    if (s->n_in > 3 && s->in[3]) {
+        FM_TRY(fm__want_dtype(s, 3, FM_F32));
+        FM_TRY(fm__want_rank(s, 3, 2));
+        FM_TRY(fm__want_dim(s, 3, 0, s->in[0]->dims[0]));
+        FM_TRY(fm__want_dim(s, 3, 1, o));
+    }
+    s->out[0].dtype = FM_F32;
+    s->out[0].rank = 2;
+    s->out[0].dims[0] = s->in[0]->dims[0];
+    s->out[0].dims[1] = o;
+    return FM_OK;
+}
+
+static double flops(const struct fm__call *c)
+{
+    return 2.0 * (double)c->in[0].dims[0] * (double)c->in[1].dims[0] * (double)c->in[1].dims[1];
+}
+
+static void print(const union fm__attrs *attrs, FILE *to)
+{
+    if (attrs->linear.transpose_w) fputs(" transpose_w=1", to);
+}
+
+const struct fm__op fm__op_linear = {
+    .name = "linear",
+    .doc = "y = x W^T + bias + residual",
+    .min_in = 2,
+    .max_in = 4,
+    .n_out = 1,
+    .shape = shape,
+    .reference = fm__ref_linear,
+    .flops = flops,
+    .print = print,
+};

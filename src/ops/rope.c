@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// rope: turns pairs of each head by position-dependent angles (arXiv 2104.09864).
+//   x f32 [N, H*E], rows i32 [N, 4], factors f32 [n_rot/2] (optional) -> f32 [N, H*E].
+// Scaling: linear (positions / factor), YaRN (arXiv 2309.00071: high frequencies extrapolate, low ones interpolate,
+// a ramp between; logits are scaled through cos and sin). NTK scaling changes only `base`, in the model.
+#include "ops/rope.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "ops/op.h"
+
+// Index of the pair that turns `turns` times over the original context (YaRN, section 3.2).
+static double yarn_pair(const struct fm__attr_rope *a, double turns)
+{
+    const double pi = 3.14159265358979323846;
+    return a->n_rot * log(a->n_ctx_orig / (turns * 2 * pi)) / (2 * log(a->base));
+}
+
+void fm__rope_angles(const struct fm__attr_rope *a, int64_t position, const float *factors, float *cosines,
+                     float *sines)
+{
+    double factor = a->factor > 0 ? a->factor : 1, gain = a->attn_factor > 0 ? a->attn_factor : 1;
+    double low = 0, high = 0;
+    int yarn = a->scaling == FM__ROPE_YARN && a->ext_factor != 0;
+    if (yarn) {
+        low = fmax(0, floor(yarn_pair(a, a->beta_fast)));
+        high = fmin(a->n_rot - 1, ceil(yarn_pair(a, a->beta_slow)));
+        gain *= 1 + 0.1 * log(factor);
+    }
+    for (int i = 0; i < a->n_rot / 2; i++) {
+        double extrapolated = (double)position * pow(a->base, -2.0 * i / a->n_rot);
+        if (factors) extrapolated /= factors[i];
+        double theta = extrapolated / factor;
+        if (yarn) {
+            double ramp = (i - low) / fmax(0.001, high - low);
+            double keep = (1 - fmin(1, fmax(0, ramp))) * a->ext_factor;
+            theta = theta * (1 - keep) + extrapolated * keep;
+        }
+        cosines[i] = (float)(cos(theta) * gain);
+        sines[i] = (float)(a->backward ? -sin(theta) * gain : sin(theta) * gain);
+    }
+}
+
+static fm_status shape(struct fm__shape *s)
+{
+    const struct fm__attr_rope *a = &s->attrs->rope;
+    FM_TRY(fm__want_rank(s, 0, 2));
+    FM_TRY(fm__want_dtype(s, 0, FM_F32));
+    FM_TRY(fm__want_dtype(s, 1, FM_I32));
+    FM_TRY(fm__want_rank(s, 1, 2));
+    FM_TRY(fm__want_dim(s, 1, 1, FM__ROW_FIELDS));
+    if (a->head_dim < 1 || s->in[0]->dims[1] % a->head_dim || a->n_rot < 2 || a->n_rot % 2 || a->n_rot > a->head_dim)
+        return fm__fail(s->err, FM_E_SHAPE, "rope: rows of %lld, heads of %d, %d turning: want heads that divide rows and"
+                                            " an even count that fits",
+                        (long long)s->in[0]->dims[1], a->head_dim, a->n_rot);
+    if (s->n_in > 2 && s->in[2]) {
+        FM_TRY(fm__want_dtype(s, 2, FM_F32));
+        FM_TRY(fm__want_dim(s, 2, 0, a->n_rot / 2));
+    }
+    fm__shape_like(s, 0, 0);
+    return FM_OK;
+}
+
+static void reference(const struct fm__call *c)
+{
+    const struct fm__attr_rope *a = &c->attrs->rope;
+    int64_t x_len = c->in[0].dims[1];
+    int half = a->n_rot / 2, step = a->neox ? 1 : 2, mate = a->neox ? half : 1;
+    float *cosines = c->workspace, *sines = cosines + half;
+    for (int64_t n = 0; n < c->in[0].dims[0]; n++) {
+        const int32_t *row = (const int32_t *)c->in[1].data + n * FM__ROW_FIELDS;
+        const float *x = (const float *)c->in[0].data + n * x_len;
+        float *y = (float *)c->out[0].data + n * x_len;
+        fm__rope_angles(a, row[FM__ROW_POS], c->n_in > 2 ? c->in[2].data : NULL, cosines, sines);
+        for (int64_t h = 0; h < x_len; h += a->head_dim) {
+            for (int i = 0; i < half; i++) {
+                float x0 = x[h + i * step], x1 = x[h + i * step + mate];
+                y[h + i * step] = x0 * cosines[i] - x1 * sines[i];
+                y[h + i * step + mate] = x0 * sines[i] + x1 * cosines[i];
+            }
+            memcpy(y + h + a->n_rot, x + h + a->n_rot, (size_t)(a->head_dim - a->n_rot) * sizeof *y);
+        }
+    }
+}
+
+static void print(const union fm__attrs *attrs, FILE *to)
+{
+    const struct fm__attr_rope *a = &attrs->rope;
+    fprintf(to, " head_dim=%d n_rot=%d base=%g%s", a->head_dim, a->n_rot, (double)a->base, a->neox ? " neox" : "");
+    if (a->scaling) fprintf(to, " scaling=%s factor=%g", a->scaling == FM__ROPE_YARN ? "yarn" : "linear", (double)a->factor);
+    if (a->backward) fputs(" backward", to);
+}
+
+const struct fm__op fm__op_rope = {
+    .name = "rope",
+    .doc = "pairs of each head turned by position * base^(-2i/n_rot)",
+    .min_in = 2,
+    .max_in = 3,
+    .n_out = 1,
+    .shape = shape,
+    .reference = reference,
+    .workspace = fm__row_workspace,
+    .print = print,
+};
