@@ -89,10 +89,9 @@ bool fm__cpu_has(int level)
     return fm__cpu_level_name(level) && included(level, highest());
 }
 
-fm_status fm__cpu_detect(int *level, struct fm_error *err)
+fm_status fm__cpu_choose(const char *wanted, int *level, struct fm_error *err)
 {
     const int best = highest();
-    const char *wanted = getenv("FATHOM_CPU");
     *level = FM__CPU_REF;
     if (!wanted || !*wanted) {
         *level = best;
@@ -101,12 +100,17 @@ fm_status fm__cpu_detect(int *level, struct fm_error *err)
     for (int i = 0; i < FM__CPU_LEVELS; i++) {
         if (strcmp(names[i], wanted)) continue;
         if (!included(i, best))
-            return fm__fail(err, FM_E_UNSUPPORTED, "FATHOM_CPU=%s: this machine runs levels up to %s", wanted,
+            return fm__fail(err, FM_E_UNSUPPORTED, "CPU level %s: this machine runs levels up to %s", wanted,
                             names[best]);
         *level = i;
         return FM_OK;
     }
     return fm__fail(err, FM_E_ARG,
-                    "FATHOM_CPU=%s: unknown level, want ref, avx2, avx512, vnni, bf16, amx, neon, dotprod or i8mm",
+                    "CPU level %s: unknown level, want ref, avx2, avx512, vnni, bf16, amx, neon, dotprod or i8mm",
                     wanted);
+}
+
+fm_status fm__cpu_detect(int *level, struct fm_error *err)
+{
+    return fm__cpu_choose(getenv("FATHOM_CPU"), level, err);
 }

@@ -33,6 +33,8 @@ bool fm__cpu_has(int level);
 
 // *level = the highest level that runs here, or the one that the environment variable FATHOM_CPU names.
 // Errors: FM_E_ARG, FATHOM_CPU names no level; FM_E_UNSUPPORTED, it names one that does not run here.
+// The same for a level given by name; NULL or "": the highest.
+fm_status fm__cpu_choose(const char *wanted, int *level, struct fm_error *err);
 fm_status fm__cpu_detect(int *level, struct fm_error *err);
 
 #endif
