@@ -195,6 +195,7 @@ static void out_of_memory_is_clean(void **state)
         char *text = NULL, hex[FM__SHA256_HEX];
         fm__alloc_fail_after(n, false);
         fm_status status = fm__file_write_all(in_tmp("memory"), "text", 4, &err);
+        assert_int_equal(n_entries(test_tmpdir()), status == FM_OK); // the file, or nothing
         if (status == FM_OK) status = fm__file_read_all(in_tmp("memory"), 100, &text, NULL, &err);
         if (status == FM_OK) status = fm__sha256_file(in_tmp("memory"), hex, &err);
         fm__alloc_fail_after(-1, false);

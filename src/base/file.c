@@ -167,17 +167,29 @@ struct fm__file_writer {
     char held[WRITE_BUFFER];
 };
 
-static fm_status sync_folder_of(const char *path, struct fm_error *err)
+// The folder of `path`, to be synced after the rename: opened before it, so that what can fail fails early.
+static fm_status open_folder_of(const char *path, int *fd, struct fm_error *err)
 {
     const char *slash = strrchr(path, '/');
     char *folder = !slash ? fm__strdup(".") : fm__strndup(path, slash == path ? 1 : (size_t)(slash - path));
     if (!folder) return fm__fail_nomem(err, "folder name", strlen(path));
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    // EINVAL and ENOTSUP: this file system has nothing to sync for a folder
-    bool ok = fd >= 0 && (!fsync(fd) || errno == EINVAL || errno == ENOTSUP);
-    fm_status status = ok ? FM_OK : fail_errno(err, folder, "file is in place, but syncing its folder failed");
-    if (fd >= 0) close(fd);
+    *fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    fm_status status = *fd >= 0 ? FM_OK : fail_errno(err, folder, "cannot open the folder");
     fm__free(folder);
+    return status;
+}
+
+// Renames and makes the new name durable.
+static fm_status move_into_place(const char *temp, const char *path, struct fm_error *err)
+{
+    int folder = -1;
+    FM_TRY(open_folder_of(path, &folder, err));
+    fm_status status = FM_OK;
+    if (rename(temp, path))
+        status = fail_errno(err, path, "cannot rename the finished file to it");
+    else if (fsync(folder) && errno != EINVAL && errno != ENOTSUP) // those: nothing to sync in this file system
+        status = fail_errno(err, path, "it is in place, but syncing its folder failed");
+    close(folder);
     return status;
 }
 
@@ -272,10 +284,11 @@ fm_status fm__file_writer_commit(struct fm__file_writer *w, struct fm_error *err
     int fd = w->fd;
     w->fd = -1;
     if (close(fd)) return fail_errno(err, w->path, "cannot close"); // some network file systems report full disks here
-    if (rename(w->temp, w->path)) return fail_errno(err, w->path, "cannot rename the finished file to it");
+    fm_status status = move_into_place(w->temp, w->path, err);
+    if (status != FM_OK) return status; // close unlinks the temporary name, if that still exists
     fm__free(w->temp);
     w->temp = NULL;
-    return sync_folder_of(w->path, err);
+    return FM_OK;
 }
 
 void fm__file_writer_close(struct fm__file_writer *w)
@@ -306,6 +319,5 @@ fm_status fm__file_publish(const char *temp, const char *path, struct fm_error *
     fm_status status = failed ? fail_errno(err, temp, "cannot make its bytes durable") : FM_OK;
     close(fd);
     if (status != FM_OK) return status;
-    if (rename(temp, path)) return fail_errno(err, path, "cannot rename the finished file to it");
-    return sync_folder_of(path, err);
+    return move_into_place(temp, path, err);
 }

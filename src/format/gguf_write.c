@@ -132,7 +132,9 @@ static fm_status check_kv(const struct fm_gguf_kv *kv, size_t *alignment, struct
     if (kv->n > SIZE_MAX / sizeof(struct fm_str))
         return fm__fail(err, FM_E_ARG, "metadata \"%s\": %" PRIu64 " values", key.text, kv->n);
     if (strcmp(key.text, "general.alignment")) return FM_OK;
-    return fm__gguf_check_alignment(kv, alignment, err) == FM_OK ? FM_OK : FM_E_ARG;
+    fm_status status = fm__gguf_check_alignment(kv, alignment, err);
+    if (status != FM_OK && err) err->code = FM_E_ARG; // of a file it is malformed data, of a caller an argument
+    return status == FM_OK ? FM_OK : FM_E_ARG;
 }
 
 fm_status fm_gguf_writer_kv(struct fm_gguf_writer *w, const struct fm_gguf_kv *kv, struct fm_error *err)
@@ -140,6 +142,8 @@ fm_status fm_gguf_writer_kv(struct fm_gguf_writer *w, const struct fm_gguf_kv *k
     size_t alignment = w->alignment;
     if (w->data_begun) return fm__fail(err, FM_E_ARG, "metadata after the first data");
     FM_TRY(check_kv(kv, &alignment, err));
+    if (fm__names_find(&w->keys, kv->key.p, kv->key.n) >= 0)
+        return fm__fail(err, FM_E_ARG, "duplicate metadata key \"%s\"", fm__quote(kv->key.p, kv->key.n).text);
     char *key = fm__arena_strndup(&w->arena, kv->key.p, kv->key.n);
     if (!key) return fm__fail_nomem(err, "metadata key", kv->key.n);
     size_t before = w->kvs.n;
@@ -150,7 +154,7 @@ fm_status fm_gguf_writer_kv(struct fm_gguf_writer *w, const struct fm_gguf_kv *k
     if (status != FM_OK) { // as if it had not been called
         w->kvs.n = before;
         w->kvs.failed = false;
-        return status == FM_E_FORMAT ? fm__error_prefix(err, FM_E_ARG, "metadata") : status;
+        return status;
     }
     w->alignment = alignment;
     w->n_kvs++;
@@ -183,6 +187,8 @@ fm_status fm_gguf_writer_tensor(struct fm_gguf_writer *w, struct fm_str name, co
     if (w->data_begun) return fm__fail(err, FM_E_ARG, "tensor \"%s\" declared after the first data", quoted.text);
     if (name.n == 0 || memchr(name.p, 0, name.n))
         return fm__fail(err, FM_E_ARG, "tensor name \"%s\": empty or with a zero byte", quoted.text);
+    if (fm__names_find(&w->names, name.p, name.n) >= 0)
+        return fm__fail(err, FM_E_ARG, "duplicate tensor name \"%s\"", quoted.text);
     fm_status status = check_view(view, &bytes, err);
     if (status != FM_OK) return fm__error_prefix(err, status, "tensor \"%s\"", quoted.text);
     struct declared *d = fm__arena_alloc(&w->arena, sizeof *d);
@@ -190,9 +196,7 @@ fm_status fm_gguf_writer_tensor(struct fm_gguf_writer *w, struct fm_str name, co
     if (!d || !copy || !fm__gguf_reserve((void **)&w->tensors, &w->space, w->n_tensors))
         return fm__fail_nomem(err, "tensor table", sizeof *d);
     *d = (struct declared){.name = {copy, name.n}, .view = *view, .bytes = bytes};
-    status = fm__names_add(&w->names, d->name, err);
-    if (status == FM_E_FORMAT) return fm__error_prefix(err, FM_E_ARG, "tensor");
-    FM_TRY(status);
+    FM_TRY(fm__names_add(&w->names, d->name, err));
     w->tensors[w->n_tensors++] = d;
     return FM_OK;
 }
@@ -222,7 +226,8 @@ static fm_status put_tables(const struct fm_gguf_writer *w, struct bytes *b, str
             return fm__fail(err, FM_E_ARG, "the tensors have more than 2^63 bytes");
     }
     static const uint8_t zeros[256];
-    for (size_t left = padding(b->n, w->alignment); left;) {
+    // without tensors there are no data to align: vocabulary files end right after their metadata
+    for (size_t left = w->n_tensors ? padding(b->n, w->alignment) : 0; left;) {
         size_t n = left < sizeof zeros ? left : sizeof zeros;
         put(b, zeros, n);
         left -= n;
