@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "fathom/status.h"
+#include "fathom/str.h"
 #include "fathom/tensor.h"
 
 #ifdef __cplusplus
@@ -31,12 +32,6 @@ typedef enum fm_gguf_type {
     FM_GGUF_I64 = 11,
     FM_GGUF_F64 = 12,
 } fm_gguf_type;
-
-// Bytes with a length; not zero terminated by contract (our reader does put a zero after them).
-struct fm_str {
-    const char *p;
-    size_t n;
-};
 
 // One metadata entry. Scalars: `n` is 1, array_type unused. Arrays: element type and count; nested arrays are kept but
 // only reachable as raw bytes by the writer ({u32 element type, u64 count, elements} each, as in the file). Everything

@@ -9,9 +9,9 @@
 #include <stdint.h>
 
 #include "base/arena.h"
-#include "base/file.h"
 #include "fathom/gguf.h"
 #include "format/names.h"
+#include "format/source.h"
 
 enum {
     FM__GGUF_N_TYPES = 13,
@@ -23,16 +23,6 @@ enum {
 // Everything before the data must end here: real files use up to 20 MiB, a sparse file could claim terabytes.
 #define FM__GGUF_MAX_HEADER ((uint64_t)1 << 30)
 
-// One file, or bytes in memory.
-struct fm__gguf_source {
-    struct fm__file file; // fd -1 for memory
-    const uint8_t *bytes; // NULL for a file
-    uint64_t size;
-};
-
-fm_status fm__gguf_source_read(const struct fm__gguf_source *source, uint64_t offset, void *dst, size_t n,
-                               struct fm_error *err);
-
 struct fm__gguf_meta {
     struct fm_gguf_kv **kvs; // each in the arena, so that its address stays
     size_t n, space;
@@ -43,7 +33,7 @@ struct fm_gguf {
     struct fm__arena arena; // entries, tensors, strings
     char *pool;             // unused rest of the last block of small strings
     size_t pool_left;
-    struct fm__gguf_source *shards;
+    struct fm__source *shards;
     int n_shards;
     struct fm__gguf_meta meta; // of the first shard
     struct fm_gguf_tensor **tensors;
@@ -58,7 +48,7 @@ bool fm__gguf_reserve(void **array, size_t *space, size_t n);
 
 // Reads one source forwards through a window; every read is checked against the end first.
 struct fm__gguf_cursor {
-    const struct fm__gguf_source *source;
+    const struct fm__source *source;
     uint64_t at, end; // next byte; end of what may be read
     uint8_t *window;  // NULL for memory
     uint64_t window_at;

@@ -2,7 +2,6 @@
 // The cursor and the metadata entries of a GGUF file. Nothing is allocated for a length before the bytes that it
 // promises are known to lie in the file; every message ends with the byte position.
 #include <inttypes.h>
-#include <stdalign.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -36,16 +35,6 @@ const char *fm__gguf_type_name(uint32_t type)
 
 // --- cursor ---
 
-fm_status fm__gguf_source_read(const struct fm__gguf_source *source, uint64_t offset, void *dst, size_t n,
-                               struct fm_error *err)
-{
-    if (!source->bytes) return fm__file_pread(&source->file, offset, dst, n, err);
-    if (offset > source->size || n > source->size - offset)
-        return fm__fail(err, FM_E_IO, "bytes end at %" PRIu64 ", want %zu at %" PRIu64, source->size, n, offset);
-    if (n) memcpy(dst, source->bytes + offset, n);
-    return FM_OK;
-}
-
 static fm_status need(const struct fm__gguf_cursor *c, uint64_t n, const char *what, struct fm_error *err)
 {
     if (n <= c->end - c->at) return FM_OK;
@@ -63,14 +52,14 @@ fm_status fm__gguf_take(struct fm__gguf_cursor *c, void *dst, uint64_t n, const 
     uint64_t in_window =
         c->at >= c->window_at && c->at - c->window_at <= c->window_n ? c->window_n - (c->at - c->window_at) : 0;
     if (!c->window || n >= FM__GGUF_WINDOW) {
-        FM_TRY(fm__gguf_source_read(c->source, c->at, dst, (size_t)n, err));
+        FM_TRY(fm__source_read(c->source, c->at, dst, (size_t)n, err));
     } else {
         if (n > in_window) {
             uint64_t left = c->end - c->at;
             c->window_at = c->at;
             c->window_n = 0; // in case the read fails
             size_t fill = left < FM__GGUF_WINDOW ? (size_t)left : FM__GGUF_WINDOW;
-            FM_TRY(fm__gguf_source_read(c->source, c->at, c->window, fill, err));
+            FM_TRY(fm__source_read(c->source, c->at, c->window, fill, err));
             c->window_n = fill;
         }
         memcpy(dst, c->window + (c->at - c->window_at), (size_t)n);

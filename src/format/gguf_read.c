@@ -195,7 +195,7 @@ static fm_status load_tables(struct load *l, struct fm__gguf_meta *meta, struct 
 static fm_status load_shard(struct fm_gguf *g, int shard, bool vocab_only, struct fm__gguf_meta *meta,
                             struct fm_error *err)
 {
-    const struct fm__gguf_source *source = &g->shards[shard];
+    const struct fm__source *source = &g->shards[shard];
     struct load l = {.g = g, .shard = shard, .vocab_only = vocab_only, .first = g->n_tensors};
     l.cursor = (struct fm__gguf_cursor){.source = source, .end = source->size};
     if (l.cursor.end > FM__GGUF_MAX_HEADER) l.cursor.end = FM__GGUF_MAX_HEADER;
@@ -208,13 +208,11 @@ static fm_status load_shard(struct fm_gguf *g, int shard, bool vocab_only, struc
 
 static fm_status add_file(struct fm_gguf *g, const char *path, struct fm_error *err)
 {
-    struct fm__gguf_source *grown = fm__realloc(g->shards, (size_t)(g->n_shards + 1) * sizeof *grown);
+    struct fm__source *grown = fm__realloc(g->shards, (size_t)(g->n_shards + 1) * sizeof *grown);
     if (!grown) return fm__fail_nomem(err, path, sizeof *grown);
     g->shards = grown;
-    struct fm__gguf_source source = {0};
-    FM_TRY(fm__file_open(path, &source.file, err));
-    source.size = source.file.size;
-    g->shards[g->n_shards++] = source;
+    FM_TRY(fm__source_open(path, &g->shards[g->n_shards], err));
+    g->n_shards++;
     return FM_OK;
 }
 
@@ -335,8 +333,7 @@ fm_status fm_gguf_open_memory(const void *bytes, size_t n, const struct fm_gguf_
         fm__free(g);
         return fm__fail_nomem(err, "gguf", sizeof *g);
     }
-    static const uint8_t none[1];
-    g->shards[0] = (struct fm__gguf_source){.file.fd = -1, .bytes = n ? bytes : none, .size = n};
+    g->shards[0] = fm__source_of_memory(bytes, n);
     g->n_shards = 1;
     fm_status status = load_shard(g, 0, opts && opts->vocab_only, &g->meta, err);
     if (status == FM_OK) status = split_place(&g->meta, &no, &count, err);
@@ -354,7 +351,7 @@ fm_status fm_gguf_open_memory(const void *bytes, size_t n, const struct fm_gguf_
 void fm_gguf_close(struct fm_gguf *g)
 {
     if (!g) return;
-    for (int i = 0; i < g->n_shards; i++) fm__file_close(&g->shards[i].file);
+    for (int i = 0; i < g->n_shards; i++) fm__source_close(&g->shards[i]);
     fm__free(g->shards);
     fm__gguf_meta_deinit(&g->meta);
     fm__free(g->tensors);
@@ -370,7 +367,7 @@ fm_status fm_gguf_read(const struct fm_gguf *g, const struct fm_gguf_tensor *t, 
     if (offset > t->bytes || n > t->bytes - offset)
         status = fm__fail(err, FM_E_ARG, "read of %zu bytes at %zu, it has %zu", n, offset, t->bytes);
     else
-        status = fm__gguf_source_read(&g->shards[t->shard], t->file_offset + offset, dst, n, err);
+        status = fm__source_read(&g->shards[t->shard], t->file_offset + offset, dst, n, err);
     if (status == FM_OK) return FM_OK;
     return fm__error_prefix(err, status, "tensor \"%s\"", fm__quote(t->name.p, t->name.n).text);
 }

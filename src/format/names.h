@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fathom/gguf.h"
+#include "fathom/status.h"
+#include "fathom/str.h"
 
 // A zeroed struct fm__names is empty.
 struct fm__names {
