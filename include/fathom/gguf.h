@@ -41,8 +41,8 @@ struct fm_gguf_kv {
     fm_gguf_type type;       // FM_GGUF_ARRAY for arrays
     fm_gguf_type array_type; // element type of an array
     uint64_t n;              // elements
-    const void *data;        // packed little-endian scalars (U8…F64, BOOL a byte each, not aligned); for strings and arrays
-                             // of strings: const struct fm_str[n]
+    const void *data; // packed little-endian scalars (U8…F64, BOOL a byte each, not aligned); for strings and arrays
+                      // of strings: const struct fm_str[n]
 };
 
 // One tensor: view.dims are outermost first (the file lists them innermost first); view.data is NULL until read.
@@ -50,8 +50,8 @@ struct fm_gguf_tensor {
     struct fm_str name;
     struct fm_tensor view; // dtype, rank, dims, strides
     size_t bytes;
-    int shard;             // which file of a split model
-    uint64_t file_offset;  // absolute, in that file
+    int shard;            // which file of a split model
+    uint64_t file_offset; // absolute, in that file
 };
 
 struct fm_gguf;
@@ -79,8 +79,8 @@ FM_API uint64_t fm_gguf_n_tensors(const struct fm_gguf *g);
 FM_API const struct fm_gguf_tensor *fm_gguf_tensor_at(const struct fm_gguf *g, uint64_t i);
 FM_API const struct fm_gguf_tensor *fm_gguf_find_tensor(const struct fm_gguf *g, const char *name);
 
-// Typed look-ups. Any integer width (and bool) serves for i64; f32, f64 and integers serve for f64. False when the key is
-// absent or of another kind; *out is then untouched. Array element `i` through the _at forms.
+// Typed look-ups. Any integer width (and bool) serves for i64; f32, f64 and integers serve for f64. False when the key
+// is absent or of another kind; *out is then untouched. Array element `i` through the _at forms.
 FM_API bool fm_gguf_get_i64(const struct fm_gguf *g, const char *key, int64_t *out);
 FM_API bool fm_gguf_get_f64(const struct fm_gguf *g, const char *key, double *out);
 FM_API bool fm_gguf_get_bool(const struct fm_gguf *g, const char *key, bool *out);
@@ -91,12 +91,12 @@ FM_API bool fm_gguf_kv_str_at(const struct fm_gguf_kv *kv, uint64_t i, struct fm
 
 // Reads `n` bytes of tensor data starting `offset` bytes into the tensor. Thread safe (pread). A file that shrank since
 // open gives FM_E_IO naming the tensor.
-FM_API fm_status fm_gguf_read(const struct fm_gguf *g, const struct fm_gguf_tensor *t, size_t offset, void *dst, size_t n,
-                              struct fm_error *err);
+FM_API fm_status fm_gguf_read(const struct fm_gguf *g, const struct fm_gguf_tensor *t, size_t offset, void *dst,
+                              size_t n, struct fm_error *err);
 
 // Overrides or adds a metadata entry after open, as `--override-kv KEY=TYPE:VALUE` asks (TYPE int, float, bool, str).
-// An entry that is there keeps its integer or float width, and its address; a scalar of another kind is FM_E_ARG, a list
-// is replaced by the one value. Not thread safe. Errors: FM_E_ARG, FM_E_NOMEM (nothing changed).
+// An entry that is there keeps its integer or float width, and its address; a scalar of another kind is FM_E_ARG, a
+// list is replaced by the one value. Not thread safe. Errors: FM_E_ARG, FM_E_NOMEM (nothing changed).
 FM_API fm_status fm_gguf_override(struct fm_gguf *g, const char *spec, struct fm_error *err);
 
 // --- writing ---

@@ -23,10 +23,10 @@ typedef enum fm_dtype {
 } fm_dtype;
 
 struct fm_dtype_info {
-    const char *name;     // "q4_k"
-    int block_elements;   // elements a block: the last dim must be a multiple of it
-    int block_bytes;      // bytes a block
-    int gguf_type;        // number in a GGUF file; -1: not a file type
+    const char *name;   // "q4_k"
+    int block_elements; // elements a block: the last dim must be a multiple of it
+    int block_bytes;    // bytes a block
+    int gguf_type;      // number in a GGUF file; -1: not a file type
 };
 
 // Never NULL: a number outside the enum gives a record named "invalid" with 1 element and 0 bytes a block.

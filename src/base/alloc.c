@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// The counted allocator and its failure hook.
 #include "base/alloc.h"
 
 #include <stdatomic.h>

@@ -8,13 +8,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void *fm__malloc(size_t bytes);                   // NULL when there is none left; bytes 0 gives a unique pointer
-void *fm__calloc(size_t n, size_t bytes);         // zeroed; NULL on overflow too
-void *fm__realloc(void *old, size_t bytes);       // as realloc; old stays valid on failure
+void *fm__malloc(size_t bytes);                    // NULL when there is none left; bytes 0 gives a unique pointer
+void *fm__calloc(size_t n, size_t bytes);          // zeroed; NULL on overflow too
+void *fm__realloc(void *old, size_t bytes);        // as realloc; old stays valid on failure
 void *fm__aligned(size_t alignment, size_t bytes); // free with fm__free; alignment a power of two
 char *fm__strdup(const char *text);
 char *fm__strndup(const char *text, size_t n);
-void fm__free(void *p);                           // NULL is fine
+void fm__free(void *p); // NULL is fine
 
 // Test hook: after `n` more successful allocations the next one fails, and all after it when `sticky`. -1 turns it off.
 // Not thread safe: set it before the code under test starts.

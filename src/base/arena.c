@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// The arena: a list of chunks, the newest one filled first.
 #include "base/arena.h"
 
 #include <stdalign.h>

@@ -10,7 +10,8 @@ const char *fm_status_text(fm_status code)
 {
     switch (code) {
 #define X(name, number, text, exit_code) \
-    case name: return text;
+    case name:                           \
+        return text;
 #include "fathom/status.def"
 #undef X
     }
@@ -21,7 +22,8 @@ int fm_status_exit_code(fm_status code)
 {
     switch (code) {
 #define X(name, number, text, exit_code) \
-    case name: return exit_code;
+    case name:                           \
+        return exit_code;
 #include "fathom/status.def"
 #undef X
     }

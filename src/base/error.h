@@ -17,7 +17,9 @@
 #define FM__STR(x) FM__STR2(x)
 
 // Fills *err (may be NULL) and returns `code`, so that a failing line is one line.
-#define fm__fail(err, code, ...) fm__error_set((err), (code), FM__FILE_NAME ":" FM__STR(__LINE__), __VA_ARGS__)
+// (the code once more as the value, so that a reader of one file, such as an analyser, sees that it is no FM_OK)
+#define fm__fail(err, code, ...) \
+    (fm__error_set((err), (code), FM__FILE_NAME ":" FM__STR(__LINE__), __VA_ARGS__), (fm_status)(code))
 // The usual out-of-memory failure: names what was to be allocated and how large.
 #define fm__fail_nomem(err, what, bytes) \
     fm__fail((err), FM_E_NOMEM, "%s: cannot allocate %zu bytes", (what), (size_t)(bytes))
@@ -29,9 +31,9 @@ fm_status fm__error_set(struct fm_error *err, fm_status code, const char *where,
 fm_status fm__error_prefix(struct fm_error *err, fm_status code, const char *fmt, ...) FM_PRINTF(3, 4);
 
 // Returns from the calling function if `call` fails.
-#define FM_TRY(call) \
-    do { \
-        fm_status fm__try_status = (call); \
+#define FM_TRY(call)                                        \
+    do {                                                    \
+        fm_status fm__try_status = (call);                  \
         if (fm__try_status != FM_OK) return fm__try_status; \
     } while (0)
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Attributes of ops: what a node knows besides its inputs. Plain data, compared and printed bytewise, zero where unused.
+// Attributes of ops: what a node knows besides its inputs. Plain data, compared and printed bytewise, zero where
+// unused.
 #ifndef FM_OPS_ATTRS_H
 #define FM_OPS_ATTRS_H
 
