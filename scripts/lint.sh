@@ -3,7 +3,7 @@
 # Every static check, the quick ones first: layers, sizes, clang-format, shellcheck where present, cppcheck, clang-tidy.
 # Needs build/release/compile_commands.json. --fix formats instead of complaining; --light stops before the slow ones.
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 bad=0
 light=
 fix=
