@@ -49,6 +49,14 @@ foreach(script ${test_scripts})
   fathom_label_test(${name} ${script})
 endforeach()
 
+# tests/tools/NAME.c is a program that scripts compare with peers.
+file(GLOB tool_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/tools/*.c)
+foreach(source ${tool_sources})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE fathom_static)
+endforeach()
+
 file(GLOB fuzz_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/fuzz/fuzz_*.c)
 foreach(source ${fuzz_sources})
   string(REGEX REPLACE ".*/fuzz_(.*)\\.c$" "\\1" name ${source})
