@@ -36,7 +36,7 @@ struct fm__pool {
         struct fm__pool *pool;
         pthread_t thread;
         int index, cpu;
-    } *starts;
+    } * starts;
 };
 
 static inline void cpu_relax(void)
@@ -144,7 +144,8 @@ static fm_status start_workers(struct fm__pool *pool, struct fm_error *err)
         struct start *start = &pool->starts[i];
         *start = (struct start){.pool = pool, .index = i};
         int failed = pthread_create(&start->thread, NULL, worker_main, start);
-        if (failed) return fm__fail(err, FM_E_NOMEM, "thread pool: cannot start thread %d of %d", i + 1, pool->n_threads);
+        if (failed)
+            return fm__fail(err, FM_E_NOMEM, "thread pool: cannot start thread %d of %d", i + 1, pool->n_threads);
         pool->n_started = i + 1;
         if (may_pin) pin(start->thread, nth_cpu(&set, i));
     }
@@ -163,7 +164,8 @@ fm_status fm__pool_new(int n_threads, struct fm__pool **out, struct fm_error *er
     if (!pool) return fm__fail_nomem(err, "thread pool", sizeof *pool);
     *pool = (struct fm__pool){.n_threads = n_threads, .n_started = 1};
     pool->starts = fm__calloc((size_t)n_threads, sizeof *pool->starts);
-    fm_status status = pool->starts ? start_workers(pool, err) : fm__fail_nomem(err, "thread pool", sizeof *pool->starts);
+    fm_status status =
+        pool->starts ? start_workers(pool, err) : fm__fail_nomem(err, "thread pool", sizeof *pool->starts);
     if (status != FM_OK) {
         fm__pool_free(pool);
         return status;

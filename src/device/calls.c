@@ -33,8 +33,7 @@ fm_status fm__calls_init(struct fm__calls *c, const struct fm__plan *plan, struc
         fm__plan_call(plan, i, call);
         call->next = &c->counters[i];
         c->row_dims[c->n_row_dims++] = &call->rows;
-        if (call->workspace_bytes)
-            call->workspace = (char *)plan->arena->device + plan->steps[i].workspace_offset;
+        if (call->workspace_bytes) call->workspace = (char *)plan->arena->device + plan->steps[i].workspace_offset;
         for (int k = 0; k < node->n_in; k++)
             if (node->in[k] != FM__NONE) bind_tensor(c, plan, node->in[k], &call->in[k]);
         for (int k = 0; k < node->n_out; k++) bind_tensor(c, plan, node->out[k], &call->out[k]);

@@ -17,7 +17,7 @@ struct fm__calls {
     struct fm__input_slot {
         void **data;
         int32_t input;
-    } *inputs; // addresses of host-visible inputs
+    } * inputs; // addresses of host-visible inputs
     int n_inputs;
 };
 

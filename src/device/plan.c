@@ -279,8 +279,7 @@ const struct fm__node *fm__plan_node(const struct fm__plan *plan, int i)
 void fm__plan_call(const struct fm__plan *plan, int i, struct fm__call *call)
 {
     const struct fm__node *node = fm__plan_node(plan, i);
-    *call = (struct fm__call){
-        .n_in = node->n_in, .n_out = node->n_out, .attrs = &node->attrs, .rows = plan->opts.rows};
+    *call = (struct fm__call){.n_in = node->n_in, .n_out = node->n_out, .attrs = &node->attrs, .rows = plan->opts.rows};
     for (int k = 0; k < FM__MAX_IN; k++) {
         if (k < node->n_in && node->in[k] != FM__NONE)
             call->in[k] = plan->values[node->in[k]].tensor;
@@ -317,8 +316,8 @@ static fm_status copy_outputs(struct fm__plan *plan, int64_t rows, struct fm_err
     for (int i = 0; i < plan->graph->n_outputs; i++) {
         fm__val v = plan->graph->outputs[i];
         const struct fm_tensor *t = &plan->values[v].tensor;
-        FM_TRY(fm__device_copy_out(plan->device, t->buffer, t->offset,
-                                   (char *)plan->staging + plan->staging_offsets[i], live_bytes(plan, v, rows), err));
+        FM_TRY(fm__device_copy_out(plan->device, t->buffer, t->offset, (char *)plan->staging + plan->staging_offsets[i],
+                                   live_bytes(plan, v, rows), err));
     }
     return FM_OK;
 }

@@ -74,8 +74,7 @@ fm__val fm__graph_leaf(struct fm__graph *g, enum fm__kind kind, const char *name
                        const int64_t *dims)
 {
     if (g->status != FM_OK) return FM__NONE;
-    struct fm__value v = {
-        .name = name, .kind = kind, .dtype = dtype, .rank = rank, .node = -1, .alias_of = FM__NONE};
+    struct fm__value v = {.name = name, .kind = kind, .dtype = dtype, .rank = rank, .node = -1, .alias_of = FM__NONE};
     for (int i = 0; i < rank; i++) v.dims[i] = dims[i];
     return add_value(g, &v);
 }
@@ -124,8 +123,7 @@ static fm__val add_node(struct fm__graph *g, enum fm__op_id id, const struct fm_
     return node.out[0];
 }
 
-fm__val fm__graph_add(struct fm__graph *g, enum fm__op_id id, int n_in, const fm__val *in,
-                      const union fm__attrs *attrs)
+fm__val fm__graph_add(struct fm__graph *g, enum fm__op_id id, int n_in, const fm__val *in, const union fm__attrs *attrs)
 {
     if (g->status != FM_OK) return FM__NONE;
     static const union fm__attrs none;

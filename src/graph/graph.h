@@ -66,7 +66,8 @@ fm_status fm__graph_fail(struct fm__graph *g, const struct fm_error *err); // st
 fm__val fm__graph_leaf(struct fm__graph *g, enum fm__kind kind, const char *name, fm_dtype dtype, int rank,
                        const int64_t *dims);
 // A node with its outputs, checked by the op's shape rule; returns output 0 (the others through fm__graph_out).
-fm__val fm__graph_add(struct fm__graph *g, enum fm__op_id op, int n_in, const fm__val *in, const union fm__attrs *attrs);
+fm__val fm__graph_add(struct fm__graph *g, enum fm__op_id op, int n_in, const fm__val *in,
+                      const union fm__attrs *attrs);
 fm__val fm__graph_out(const struct fm__graph *g, fm__val first, int i); // output i of the node that makes `first`
 // Marks a value as wanted after a run; `name` renames it.
 void fm__graph_output(struct fm__graph *g, fm__val v, const char *name);

@@ -16,8 +16,8 @@ struct fm__span {
     size_t offset; // out
 };
 
-// Sets every offset (multiples of `alignment`, a power of two) and *total, the arena's size. Greedy by size: the largest
-// item first, each at the lowest place where nothing alive overlaps (arXiv 2001.03288, section 4.2).
+// Sets every offset (multiples of `alignment`, a power of two) and *total, the arena's size. Greedy by size: the
+// largest item first, each at the lowest place where nothing alive overlaps (arXiv 2001.03288, section 4.2).
 fm_status fm__memory_plan(struct fm__span *spans, int n, size_t alignment, size_t *total, struct fm_error *err);
 
 #endif

@@ -104,11 +104,15 @@ static int *out_dtype_of(enum fm__op_id op, union fm__attrs *attrs)
 {
     switch (op) {
     case FM__OP_RMSNORM:
-    case FM__OP_LAYERNORM: return &attrs->norm.out_dtype;
+    case FM__OP_LAYERNORM:
+        return &attrs->norm.out_dtype;
     case FM__OP_ACT:
-    case FM__OP_ACT_MUL: return &attrs->act.out_dtype;
-    case FM__OP_ATTENTION: return &attrs->attention.out_dtype;
-    default: return NULL;
+    case FM__OP_ACT_MUL:
+        return &attrs->act.out_dtype;
+    case FM__OP_ATTENTION:
+        return &attrs->attention.out_dtype;
+    default:
+        return NULL;
     }
 }
 

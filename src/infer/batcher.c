@@ -59,8 +59,9 @@ static fm_status resolve_opts(struct fm_batcher *b, const struct fm_batcher_opts
     int64_t kv_tokens = o->kv_tokens ? o->kv_tokens : (int64_t)b->n_ctx * n_sessions;
     int n_batch = o->n_batch ? o->n_batch : 512;
     if (b->n_ctx < 1 || n_sessions < 1 || n_sessions > 4096 || kv_tokens < 1 || kv_tokens > INT32_MAX || n_batch < 1)
-        return fm__fail(err, FM_E_ARG, "batcher: n_ctx %d, n_sessions %d, kv_tokens %lld, n_batch %d: want positive"
-                                       " numbers, at most 4096 sessions and 2^31 tokens",
+        return fm__fail(err, FM_E_ARG,
+                        "batcher: n_ctx %d, n_sessions %d, kv_tokens %lld, n_batch %d: want positive"
+                        " numbers, at most 4096 sessions and 2^31 tokens",
                         b->n_ctx, n_sessions, (long long)kv_tokens, n_batch);
     if (n_batch > b->n_ctx * n_sessions) n_batch = b->n_ctx * n_sessions;
     if (n_batch > 1 << (FM__MAX_BUCKETS - 1)) n_batch = 1 << (FM__MAX_BUCKETS - 1);
@@ -171,8 +172,7 @@ fm_status fm__batcher_read_page(struct fm_batcher *b, int layer, int32_t page, v
     return fm__device_copy_out(b->device, b->kv, page_offset(b, layer, page), bytes, b->page_bytes, err);
 }
 
-fm_status fm__batcher_write_page(struct fm_batcher *b, int layer, int32_t page, const void *bytes,
-                                 struct fm_error *err)
+fm_status fm__batcher_write_page(struct fm_batcher *b, int layer, int32_t page, const void *bytes, struct fm_error *err)
 {
     return fm__device_copy_in(b->device, b->kv, page_offset(b, layer, page), bytes, b->page_bytes, err);
 }
@@ -310,8 +310,7 @@ void fm_batcher_cancel(struct fm_batcher *b)
 
 fm_status fm_batcher_dump_plan(struct fm_batcher *b, int rows, FILE *to, struct fm_error *err)
 {
-    if (rows < 1 || rows > b->n_batch)
-        return fm__fail(err, FM_E_ARG, "plan: %d rows, want 1 to %d", rows, b->n_batch);
+    if (rows < 1 || rows > b->n_batch) return fm__fail(err, FM_E_ARG, "plan: %d rows, want 1 to %d", rows, b->n_batch);
     struct fm__plan *plan;
     FM_TRY(get_plan(b, false, bucket_for(rows), &plan, err));
     fm__plan_dump(plan, to);

@@ -19,10 +19,10 @@ struct fm_session {
     struct fm_batcher *batcher;
     struct fm_session *next; // in order of birth
     int slot;
-    int32_t *tokens; // [n_ctx]
-    int n_tokens, n_done; // timeline; the first n_done are evaluated
-    int32_t *pages;  // [n_slot_pages]
-    int n_pages;     // pages for all n_tokens are held from append on, so that a step cannot run out
+    int32_t *tokens;        // [n_ctx]
+    int n_tokens, n_done;   // timeline; the first n_done are evaluated
+    int32_t *pages;         // [n_slot_pages]
+    int n_pages;            // pages for all n_tokens are held from append on, so that a step cannot run out
     float *logits, *hidden; // of the last token
     bool has_logits;
     fm_logits_fn *on_logits;
@@ -43,11 +43,11 @@ struct fm_batcher {
     struct fm__plan *trunk_plans[FM__MAX_BUCKETS], *head_plans[FM__MAX_BUCKETS];
     // a step's inputs
     int32_t *tokens, *rows, *page_table;
-    float *hidden; // [FM__HEAD_ROWS, D]
+    float *hidden;    // [FM__HEAD_ROWS, D]
     struct fm__want { // rows whose logits are wanted
         struct fm_session *session;
         int row, position;
-    } *wants;
+    } * wants;
     int n_wants;
     atomic_int cancelled;
     struct fm_batcher_stats stats;

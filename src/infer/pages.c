@@ -9,12 +9,12 @@
 
 struct page {
     int32_t refs;
-    uint32_t generation;      // counts contents: a child of an earlier content must not be found
+    uint32_t generation; // counts contents: a child of an earlier content must not be found
     bool published;
-    int32_t before;           // published: the page before it, and the generation it had
+    int32_t before; // published: the page before it, and the generation it had
     uint32_t before_generation;
     int32_t bucket, next_in_bucket;
-    int32_t older, newer;     // list of pages nobody holds, oldest first
+    int32_t older, newer; // list of pages nobody holds, oldest first
     int32_t tokens[FM__KV_BLOCK];
 };
 

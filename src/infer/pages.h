@@ -2,8 +2,9 @@
 // Bookkeeping of key/value pages: who holds which, and which full pages may serve another session's prefix. No bytes
 // here: a page is a number.
 //
-// A full, evaluated page can be published: it is then found by (the page before it, its 64 tokens), which names its whole
-// prefix exactly, whoever made it. A published page without holders stays until its room is wanted (oldest first).
+// A full, evaluated page can be published: it is then found by (the page before it, its 64 tokens), which names its
+// whole prefix exactly, whoever made it. A published page without holders stays until its room is wanted (oldest
+// first).
 #ifndef FM_INFER_PAGES_H
 #define FM_INFER_PAGES_H
 

@@ -130,8 +130,7 @@ fm_status fm_session_append(struct fm_session *s, const int32_t *tokens, int n, 
 
 fm_status fm_session_rewind(struct fm_session *s, int n, struct fm_error *err)
 {
-    if (n < 0 || n > s->n_tokens)
-        return fm__fail(err, FM_E_ARG, "session: rewind to %d, want 0 to %d", n, s->n_tokens);
+    if (n < 0 || n > s->n_tokens) return fm__fail(err, FM_E_ARG, "session: rewind to %d, want 0 to %d", n, s->n_tokens);
     if (n == s->n_tokens) return FM_OK;
     drop_pages(s, pages_for(n));
     s->n_tokens = n;

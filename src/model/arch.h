@@ -11,7 +11,7 @@
 #include "graph/graph.h"
 
 struct fm__hparams {
-    const char *arch;   // prefix of the metadata keys
+    const char *arch; // prefix of the metadata keys
     int64_t n_layers, d_model, n_heads, n_kv, head_k, head_v, n_ff, n_vocab, n_ctx_train;
     float norm_eps;
     float attn_scale;          // multiplies q·k
@@ -36,7 +36,7 @@ struct fm__arch {
     const char *name;
     // Fills what differs from fm__hparams_read's common keys.
     fm_status (*hparams)(struct fm__hparams *hp, const struct fm_gguf *gguf, struct fm_error *err);
-    fm__val (*trunk)(struct fm__builder *b); // tokens -> f32 [N, D], before the final norm
+    fm__val (*trunk)(struct fm__builder *b);                 // tokens -> f32 [N, D], before the final norm
     fm__val (*head)(struct fm__builder *b, fm__val *normed); // hidden -> logits f32 [N, V]; *normed: after the norm
 };
 
@@ -65,7 +65,7 @@ fm__val fm__weight(struct fm__builder *b, const char *format, int layer, int ran
 fm__val fm__weight_or_none(struct fm__builder *b, const char *format, int layer, int rank, int64_t d0, int64_t d1);
 
 // --- blocks shared by architectures ---
-fm__val fm__block_embed(struct fm__builder *b);                        // f32 [N, D]
+fm__val fm__block_embed(struct fm__builder *b); // f32 [N, D]
 fm__val fm__block_rmsnorm(struct fm__builder *b, fm__val x, const char *weight, int layer, int64_t n);
 fm__val fm__block_layernorm(struct fm__builder *b, fm__val x, const char *name, int layer); // NAME.weight, NAME.bias
 fm__val fm__block_linear(struct fm__builder *b, fm__val x, const char *name, int layer, int64_t n_out, int64_t n_in);
@@ -77,9 +77,14 @@ fm__val fm__block_attend(struct fm__builder *b, fm__val q, fm__val k, fm__val v,
 fm__val fm__block_attention(struct fm__builder *b, fm__val x, int layer);
 fm__val fm__block_gated_ffn(struct fm__builder *b, fm__val x, int layer, int act); // ffn_gate, ffn_up, ffn_down
 fm__val fm__block_lm_head(struct fm__builder *b, fm__val x); // output.weight, or the tied token_embd.weight
+// The trunk of most models: x += attention(norm(x)); x += swiglu(norm(x)). And the head that goes with it.
+fm__val fm__trunk_pre_norm(struct fm__builder *b);
+fm__val fm__head_rmsnorm(struct fm__builder *b, fm__val *normed);
 fm__val fm__add(struct fm__builder *b, fm__val x, fm__val y);
 fm__val fm__scale(struct fm__builder *b, fm__val x, float factor);
 
+// RoPE of this layer's keys and queries; n_rot 0: none.
+struct fm__attr_rope fm__layer_rope(const struct fm__hparams *hp, int layer);
 bool fm__layer_is_local(const struct fm__hparams *hp, int layer); // has a window
 
 #endif

@@ -112,16 +112,22 @@ bool fm__layer_is_local(const struct fm__hparams *hp, int layer)
     return hp->window > 0 && (hp->window_period == 0 || (layer + 1) % hp->window_period != 0);
 }
 
+struct fm__attr_rope fm__layer_rope(const struct fm__hparams *hp, int layer)
+{
+    struct fm__attr_rope rope = hp->rope;
+    if (fm__layer_is_local(hp, layer) && hp->rope_base_local > 0) {
+        rope.base = hp->rope_base_local; // local layers never see beyond their window: no scaling either
+        rope.scaling = FM__ROPE_NONE;
+        rope.factor = 0;
+    }
+    return rope;
+}
+
 fm__val fm__block_rope(struct fm__builder *b, fm__val x, int64_t head_dim, int layer)
 {
-    union fm__attrs attrs = {.rope = b->hp->rope};
+    union fm__attrs attrs = {.rope = fm__layer_rope(b->hp, layer)};
     attrs.rope.head_dim = (int)head_dim;
     if (attrs.rope.n_rot == 0) return x;
-    if (fm__layer_is_local(b->hp, layer) && b->hp->rope_base_local > 0) {
-        attrs.rope.base = b->hp->rope_base_local; // local layers never see beyond their window: no scaling either
-        attrs.rope.scaling = FM__ROPE_NONE;
-        attrs.rope.factor = 0;
-    }
     fm__val factors = fm__weight_or_none(b, "rope_freqs.weight", layer, 1, attrs.rope.n_rot / 2, 0);
     return fm__graph_add(b->g, FM__OP_ROPE, factors == FM__NONE ? 2 : 3, (fm__val[]){x, b->rows, factors}, &attrs);
 }
@@ -179,4 +185,23 @@ fm__val fm__block_lm_head(struct fm__builder *b, fm__val x)
         logits = fm__graph_add(b->g, FM__OP_SOFTCAP, 1, &logits, &attrs);
     }
     return logits;
+}
+
+fm__val fm__trunk_pre_norm(struct fm__builder *b)
+{
+    const struct fm__hparams *hp = b->hp;
+    fm__val x = fm__block_embed(b);
+    for (int i = 0; i < hp->n_layers; i++) {
+        fm__val h = fm__block_rmsnorm(b, x, "blk.%d.attn_norm.weight", i, hp->d_model);
+        x = fm__add(b, fm__block_attention(b, h, i), x);
+        h = fm__block_rmsnorm(b, x, "blk.%d.ffn_norm.weight", i, hp->d_model);
+        x = fm__add(b, fm__block_gated_ffn(b, h, i, FM__ACT_SILU), x);
+    }
+    return x;
+}
+
+fm__val fm__head_rmsnorm(struct fm__builder *b, fm__val *normed)
+{
+    *normed = fm__block_rmsnorm(b, b->hidden, "output_norm.weight", 0, b->hp->d_model);
+    return fm__block_lm_head(b, *normed);
 }

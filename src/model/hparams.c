@@ -154,15 +154,24 @@ fm_status fm__hparams_rope(struct fm__hparams *hp, const struct fm_model_opts *o
     int scaling = opts->rope_scaling;
     if (scaling == FM_ROPE_FROM_MODEL && opts->rope_scale > 0 && r->scaling == FM__ROPE_NONE) scaling = FM_ROPE_LINEAR;
     switch (scaling) {
-    case FM_ROPE_FROM_MODEL: r->factor = r->scaling == FM__ROPE_NONE ? r->factor : (float)scale; break;
-    case FM_ROPE_NO_SCALING: r->scaling = FM__ROPE_NONE, r->factor = 0; break;
-    case FM_ROPE_LINEAR: r->scaling = FM__ROPE_LINEAR, r->factor = (float)scale; break;
-    case FM_ROPE_YARN: r->scaling = FM__ROPE_YARN, r->factor = (float)scale; break;
+    case FM_ROPE_FROM_MODEL:
+        r->factor = r->scaling == FM__ROPE_NONE ? r->factor : (float)scale;
+        break;
+    case FM_ROPE_NO_SCALING:
+        r->scaling = FM__ROPE_NONE, r->factor = 0;
+        break;
+    case FM_ROPE_LINEAR:
+        r->scaling = FM__ROPE_LINEAR, r->factor = (float)scale;
+        break;
+    case FM_ROPE_YARN:
+        r->scaling = FM__ROPE_YARN, r->factor = (float)scale;
+        break;
     case FM_ROPE_NTK: // base * s^(d / (d - 2)): the lowest frequency is interpolated, the highest kept
         r->scaling = FM__ROPE_NONE, r->factor = 0;
         if (r->n_rot > 2) r->base *= (float)pow(scale, (double)r->n_rot / (r->n_rot - 2));
         break;
-    default: return fm__fail(err, FM_E_ARG, "rope scaling %d, want one of FM_ROPE_*", scaling);
+    default:
+        return fm__fail(err, FM_E_ARG, "rope scaling %d, want one of FM_ROPE_*", scaling);
     }
     return FM_OK;
 }

@@ -75,12 +75,8 @@ struct fm__graph *fm__model_head(const struct fm_model *model)
 {
     struct fm__graph *g = fm__graph_new();
     if (!g) return NULL;
-    struct fm__builder b = {.g = g,
-                            .hp = &model->hp,
-                            .gguf = model->gguf,
-                            .tokens = FM__NONE,
-                            .rows = FM__NONE,
-                            .pages = FM__NONE};
+    struct fm__builder b = {
+        .g = g, .hp = &model->hp, .gguf = model->gguf, .tokens = FM__NONE, .rows = FM__NONE, .pages = FM__NONE};
     fm__val normed = FM__NONE;
     b.hidden = fm__graph_leaf(g, FM__INPUT, "hidden", FM_F32, 2, (int64_t[]){FM__ROWS, model->hp.d_model});
     fm__val logits = model->arch->head(&b, &normed);
@@ -163,8 +159,7 @@ static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t n)
     return hash;
 }
 
-static fm_status load_weight(struct fm_model *model, const struct weight *w, unsigned char *piece,
-                             struct fm_error *err)
+static fm_status load_weight(struct fm_model *model, const struct weight *w, unsigned char *piece, struct fm_error *err)
 {
     const struct fm_tensor *t = &w->tensor;
     int64_t n_rows = fm_tensor_elements(t) / t->dims[t->rank - 1];
@@ -242,8 +237,7 @@ fm_status fm_model_from_gguf(struct fm_gguf *gguf, const struct fm_model_opts *o
     return FM_OK;
 }
 
-fm_status fm_model_open(const char *path, const struct fm_model_opts *opts, struct fm_model **out,
-                        struct fm_error *err)
+fm_status fm_model_open(const char *path, const struct fm_model_opts *opts, struct fm_model **out, struct fm_error *err)
 {
     struct fm_gguf *gguf;
     *out = NULL;

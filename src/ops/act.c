@@ -14,11 +14,16 @@ float fm__act(int act, float value)
 {
     double x = value;
     switch (act) {
-    case FM__ACT_SILU: return (float)(x / (1 + exp(-x)));
-    case FM__ACT_GELU_TANH: return (float)(0.5 * x * (1 + tanh(sqrt_2_over_pi * (x + gelu_cubic * x * x * x))));
-    case FM__ACT_GELU_ERF: return (float)(0.5 * x * (1 + erf(x * 0.70710678118654752440)));
-    case FM__ACT_RELU: return value > 0 ? value : 0;
-    default: return value;
+    case FM__ACT_SILU:
+        return (float)(x / (1 + exp(-x)));
+    case FM__ACT_GELU_TANH:
+        return (float)(0.5 * x * (1 + tanh(sqrt_2_over_pi * (x + gelu_cubic * x * x * x))));
+    case FM__ACT_GELU_ERF:
+        return (float)(0.5 * x * (1 + erf(x * 0.70710678118654752440)));
+    case FM__ACT_RELU:
+        return value > 0 ? value : 0;
+    default:
+        return value;
     }
 }
 
@@ -36,8 +41,10 @@ float fm__act_derivative(int act, float value)
     }
     case FM__ACT_GELU_ERF:
         return (float)(0.5 * (1 + erf(x * 0.70710678118654752440)) + x * 0.39894228040143267794 * exp(-0.5 * x * x));
-    case FM__ACT_RELU: return value > 0 ? 1.0f : 0.0f;
-    default: return 1.0f;
+    case FM__ACT_RELU:
+        return value > 0 ? 1.0f : 0.0f;
+    default:
+        return 1.0f;
     }
 }
 

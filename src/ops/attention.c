@@ -2,8 +2,8 @@
 // attention: y = softmax(scale * q k^T) v over each row's own session, causal (ops/attention.h says the order of
 // every sum).  q f32 [N, H*E], cache i8 [pages, bytes], rows i32 [N, 4], pages i32 [S, P], sinks f32 [H] (optional)
 // -> [N, H*E'] f32 or q8a.
-#include "base/error.h"
 #include "ops/attention.h"
+#include "base/error.h"
 #include "ops/kv_format.h"
 #include "ops/op.h"
 #include "ops/rows_out.h"
@@ -20,7 +20,8 @@ static fm_status shape(struct fm__shape *s)
     FM_TRY(fm__want_rank(s, 3, 2));
     int64_t heads = a->head_k > 0 ? s->in[0]->dims[1] / a->head_k : 0;
     if (heads < 1 || heads * a->head_k != s->in[0]->dims[1] || a->n_kv < 1 || heads % a->n_kv || a->head_v < 1)
-        return fm__fail(s->err, FM_E_SHAPE, "attention: q rows of %lld, heads of %d over %d kv heads: want whole groups",
+        return fm__fail(s->err, FM_E_SHAPE,
+                        "attention: q rows of %lld, heads of %d over %d kv heads: want whole groups",
                         (long long)s->in[0]->dims[1], a->head_k, a->n_kv);
     if (!fm__kv_format(a->kv_format))
         return fm__fail(s->err, FM_E_ARG, "attention: cache format %d, want a registered one", a->kv_format);
@@ -37,8 +38,8 @@ static fm_status shape(struct fm__shape *s)
 static void print(const union fm__attrs *attrs, FILE *to)
 {
     const struct fm__attr_attention *a = &attrs->attention;
-    fprintf(to, " format=%s scale=%g n_kv=%d head_k=%d head_v=%d", fm__kv_format(a->kv_format)->name,
-            (double)a->scale, a->n_kv, a->head_k, a->head_v);
+    fprintf(to, " format=%s scale=%g n_kv=%d head_k=%d head_v=%d", fm__kv_format(a->kv_format)->name, (double)a->scale,
+            a->n_kv, a->head_k, a->head_v);
     if (a->window) fprintf(to, " window=%d", a->window);
     if (a->softcap > 0) fprintf(to, " softcap=%g", (double)a->softcap);
     if (a->alibi_max > 0) fprintf(to, " alibi=%g", (double)a->alibi_max);

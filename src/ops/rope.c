@@ -52,8 +52,9 @@ static fm_status shape(struct fm__shape *s)
     FM_TRY(fm__want_rank(s, 1, 2));
     FM_TRY(fm__want_dim(s, 1, 1, FM__ROW_FIELDS));
     if (a->head_dim < 1 || s->in[0]->dims[1] % a->head_dim || a->n_rot < 2 || a->n_rot % 2 || a->n_rot > a->head_dim)
-        return fm__fail(s->err, FM_E_SHAPE, "rope: rows of %lld, heads of %d, %d turning: want heads that divide rows and"
-                                            " an even count that fits",
+        return fm__fail(s->err, FM_E_SHAPE,
+                        "rope: rows of %lld, heads of %d, %d turning: want heads that divide rows and"
+                        " an even count that fits",
                         (long long)s->in[0]->dims[1], a->head_dim, a->n_rot);
     if (s->n_in > 2 && s->in[2]) {
         FM_TRY(fm__want_dtype(s, 2, FM_F32));
@@ -89,7 +90,8 @@ static void print(const union fm__attrs *attrs, FILE *to)
 {
     const struct fm__attr_rope *a = &attrs->rope;
     fprintf(to, " head_dim=%d n_rot=%d base=%g%s", a->head_dim, a->n_rot, (double)a->base, a->neox ? " neox" : "");
-    if (a->scaling) fprintf(to, " scaling=%s factor=%g", a->scaling == FM__ROPE_YARN ? "yarn" : "linear", (double)a->factor);
+    if (a->scaling)
+        fprintf(to, " scaling=%s factor=%g", a->scaling == FM__ROPE_YARN ? "yarn" : "linear", (double)a->factor);
     if (a->backward) fputs(" backward", to);
 }
 

@@ -14,8 +14,7 @@ static void reference(const struct fm__call *c)
 {
     const float *x = c->in[0].data;
     int64_t n = fm_tensor_elements(&c->in[0]);
-    for (int64_t i = 0; i < n; i++)
-        ((float *)c->out[0].data)[i] = x[i] * c->attrs->scale.factor + c->attrs->scale.bias;
+    for (int64_t i = 0; i < n; i++) ((float *)c->out[0].data)[i] = x[i] * c->attrs->scale.factor + c->attrs->scale.bias;
 }
 
 static void print(const union fm__attrs *attrs, FILE *to)

@@ -22,8 +22,8 @@ static void reference(const struct fm__call *c)
 {
     const struct fm__attr_slice *a = &c->attrs->slice;
     for (int64_t n = 0; n < c->in[0].dims[0]; n++)
-        memcpy((float *)c->out[0].data + n * a->count,
-               (const float *)c->in[0].data + n * c->in[0].dims[1] + a->begin, (size_t)a->count * sizeof(float));
+        memcpy((float *)c->out[0].data + n * a->count, (const float *)c->in[0].data + n * c->in[0].dims[1] + a->begin,
+               (size_t)a->count * sizeof(float));
 }
 
 static void print(const union fm__attrs *attrs, FILE *to)

@@ -10,9 +10,9 @@
 struct fm_buffer {
     atomic_int refs;
     size_t size;
-    void *host;   // address the host may use, or NULL
-    void *device; // the device's own handle or address
-    void *owner;  // whatever `release` needs
+    void *host;                                // address the host may use, or NULL
+    void *device;                              // the device's own handle or address
+    void *owner;                               // whatever `release` needs
     void (*release)(struct fm_buffer *buffer); // frees the bytes, not the struct
 };
 

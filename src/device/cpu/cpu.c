@@ -55,8 +55,7 @@ static fm_status cpu_open(const struct fm_device_opts *opts, struct fm_device **
     struct cpu *cpu = fm__calloc(1, sizeof *cpu);
     if (!cpu) return fm__fail_nomem(err, "cpu device", sizeof *cpu);
     cpu->base.v = &fm__device_cpu;
-    fm_status status =
-        opts->level ? fm__cpu_choose(opts->level, &cpu->level, err) : fm__cpu_detect(&cpu->level, err);
+    fm_status status = opts->level ? fm__cpu_choose(opts->level, &cpu->level, err) : fm__cpu_detect(&cpu->level, err);
     if (status == FM_OK) status = fm__pool_new(opts->threads, &cpu->pool, err);
     if (status == FM_OK) {
         size_t bytes = (size_t)fm__pool_size(cpu->pool) * FM__WORKER_SCRATCH;

@@ -3,7 +3,8 @@
 // interface on machines without an accelerator:
 //   - its memory is closed (PROT_NONE) to everybody but its thread while that works and the copies it is asked for;
 //   - freed memory and new memory are poisoned; alignment is 256; there is a size limit;
-//   - the steps of a stage run in an order drawn from the seed, with delays; so do not count on more than stages promise;
+//   - the steps of a stage run in an order drawn from the seed, with delays; so do not count on more than stages
+//   promise;
 //   - it can fail submission number n.
 #include <pthread.h>
 #include <stdlib.h>
@@ -40,7 +41,7 @@ struct sim {
         struct sim_memory *next;
         char *p;
         size_t bytes;
-    } *all;
+    } * all;
 };
 
 static uint64_t next_random(struct sim *sim)
