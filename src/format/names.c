@@ -4,7 +4,6 @@
 #include "format/names.h"
 
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -80,19 +79,4 @@ void fm__names_deinit(struct fm__names *index)
     fm__free(index->next);
     fm__free(index->heads);
     *index = (struct fm__names){0};
-}
-
-struct fm__quoted fm__quote(const char *p, size_t n)
-{
-    struct fm__quoted out;
-    size_t to = 0;
-    for (size_t i = 0; i < n && i < 60; i++) {
-        unsigned char c = (unsigned char)p[i];
-        if (c >= ' ' && c < 127 && c != '"' && c != '\\')
-            out.text[to++] = (char)c;
-        else
-            to += (size_t)snprintf(out.text + to, sizeof out.text - to, "\\x%02x", c);
-    }
-    snprintf(out.text + to, sizeof out.text - to, "%s", n > 60 ? "..." : "");
-    return out;
 }

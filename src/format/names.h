@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/quote.h"
 #include "fathom/status.h"
 #include "fathom/str.h"
 
@@ -22,11 +23,5 @@ struct fm__names {
 fm_status fm__names_add(struct fm__names *index, struct fm_str name, struct fm_error *err);
 int64_t fm__names_find(const struct fm__names *index, const char *p, size_t n); // -1: none
 void fm__names_deinit(struct fm__names *index);
-
-// `n` bytes of a file as they may stand in a one-line message: printable ASCII, others as \xHH, cut after 60 bytes.
-struct fm__quoted {
-    char text[256];
-};
-struct fm__quoted fm__quote(const char *p, size_t n);
 
 #endif
