@@ -54,5 +54,6 @@ const struct fm__op fm__op_attention = {
     .n_out = 1,
     .shape = shape,
     .reference = fm__ref_attention,
+    .workspace = fm__ref_attention_workspace,
     .print = print,
 };

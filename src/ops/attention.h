@@ -64,6 +64,7 @@ int fm__attend_n_heads(const struct fm__call *call); // H, from q [N, H * head_k
 // References of the ops (kernels of level ref; see ops/call.h).
 void fm__ref_attention(const struct fm__call *call);
 void fm__ref_kv_write(const struct fm__call *call);
+size_t fm__ref_attention_workspace(const struct fm__call *call);
 
 #define FM__LOG2E 1.44269504088896340736f
 

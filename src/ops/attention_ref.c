@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "ops/rows_out.h"
+
 static const float nothing = -INFINITY;
 
 struct fm__attend_heads fm__attend_heads(const struct fm__attr_attention *a)
@@ -143,7 +145,7 @@ static void attend_row(const struct fm__call *call, int64_t i, int h, int n_head
     const struct fm__kv_format *f = fm__kv_format(a->kv_format);
     const struct fm__attend_heads heads = fm__attend_heads(a);
     const struct fm__kv_dims d = {a->head_k, a->head_v};
-    _Alignas(64) unsigned char scratch[FM__ATTEND_SCRATCH], prepared[sizeof(float) * FM__ATTEND_MAX_HEAD + 64];
+    void *prepared = (char *)call->workspace + FM__ATTEND_SCRATCH;
     float q[FM__ATTEND_MAX_HEAD], o[FM__ATTEND_MAX_HEAD] = {0}, oc[FM__ATTEND_MAX_HEAD], m = nothing, l = 0, mc, lc;
     const int32_t *row = row_of(&call->in[2], i);
     int32_t kv = row[FM__ROW_KV], first = a->window > 0 && kv >= a->window ? kv - a->window + 1 : 0;
@@ -163,7 +165,8 @@ static void attend_row(const struct fm__call *call, int64_t i, int h, int n_head
                            .cap_out = heads.cap_out,
                            .alibi = a->alibi_max > 0,
                            .slope = {fm__attend_slope(a, h, n_heads)},
-                           .scratch = scratch};
+
+                           .scratch = call->workspace};
     for (int32_t c = first / FM__KV_CHUNK; c * FM__KV_CHUNK <= kv; c++) {
         int32_t base = c * FM__KV_CHUNK;
         t.first[0] = first > base ? first - base : 0;
@@ -179,12 +182,26 @@ static void attend_row(const struct fm__call *call, int64_t i, int h, int n_head
     fm__attend_finish(m, l, o, sink, out, d.head_v);
 }
 
+// Scratch of a tile, one prepared query, one f32 row of the output.
+size_t fm__ref_attention_workspace(const struct fm__call *call)
+{
+    const struct fm__attr_attention *a = &call->attrs->attention;
+    const struct fm__kv_dims d = {a->head_k, a->head_v};
+    return FM__ATTEND_SCRATCH + fm__kv_format(a->kv_format)->query_bytes(&d) +
+           sizeof(float) * (size_t)fm__attend_n_heads(call) * (size_t)a->head_v;
+}
+
 void fm__ref_attention(const struct fm__call *call)
 {
     const struct fm__attr_attention *a = &call->attrs->attention;
+    const struct fm__kv_dims d = {a->head_k, a->head_v};
+    const struct fm_tensor *out = &call->out[0];
     int n_heads = fm__attend_n_heads(call);
-    for (int64_t i = 0; i < call->rows; i++)
-        for (int h = 0; h < n_heads; h++)
-            attend_row(call, i, h, n_heads,
-                       (float *)((char *)call->out[0].data + i * call->out[0].strides[0]) + h * a->head_v);
+    float *buffer =
+        (float *)((char *)call->workspace + FM__ATTEND_SCRATCH + fm__kv_format(a->kv_format)->query_bytes(&d));
+    for (int64_t i = 0; i < call->rows; i++) {
+        float *row = out->dtype == FM_F32 ? (float *)((char *)out->data + i * out->strides[0]) : buffer;
+        for (int h = 0; h < n_heads; h++) attend_row(call, i, h, n_heads, row + h * a->head_v);
+        if (row == buffer) fm__store_row(row, (int64_t)n_heads * a->head_v, out, i);
+    }
 }
