@@ -1,4 +1,235 @@
 // SPDX-License-Identifier: MIT
+// Attention with AVX-512: f32, f16 and bf16 blocks (chains of fused multiply-adds in the reference's order, a lane a
+// key or a value column), int8 without VNNI, and what surrounds a tile: joins, query codes, cache writes.
+#include <immintrin.h>
+
+// Four products of u8 and s8 an i32 lane by way of 16-bit halves: exact, where vpmaddubsw would saturate.
+static inline __attribute__((always_inline)) __m512i dot4(__m512i acc, __m512i u, __m512i s)
+{
+    const __m512i byte = _mm512_set1_epi16(0xff);
+    const __m512i even = _mm512_madd_epi16(_mm512_and_si512(u, byte), _mm512_srai_epi16(_mm512_slli_epi16(s, 8), 8));
+    const __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(u, 8), _mm512_srai_epi16(s, 8));
+    return _mm512_add_epi32(acc, _mm512_add_epi32(even, odd));
+}
+#define DOT4(acc, u, s) dot4(acc, u, s)
+#include "device/cpu/attention_int8_zmm.h"
+
 #include "base/cpuinfo.h"
-#include "device/cpu/attention_cpu.h"
-const struct fm__attend_level fm__attend_avx512 = {.cpu_level = FM__CPU_AVX512};
+
+// --- float formats --------------------------------------------------------------------------------------------------
+
+// Sixteen elements of a block from `at` on, those of the mask; zero elsewhere.
+FM_ALWAYS __m512 load_f32(const void *block, size_t at, __mmask16 m)
+{
+    return _mm512_maskz_loadu_ps(m, (const float *)block + at);
+}
+FM_ALWAYS __m512 load_f16(const void *block, size_t at, __mmask16 m)
+{
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, (const uint16_t *)block + at));
+}
+FM_ALWAYS __m512 load_bf16(const void *block, size_t at, __mmask16 m)
+{
+    const __m512i x = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, (const uint16_t *)block + at));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
+}
+
+typedef __m512 load_fn(const void *block, size_t at, __mmask16 m);
+
+FM_ALWAYS void float_scores_of_rows(load_fn *load, int n_rows, int head_k, const char *q, size_t q_bytes,
+                                    const void *block, float *s)
+{
+    __m512 acc[4][4];
+    for (int r = 0; r < n_rows; r++)
+        for (int c = 0; c < 4; c++) acc[r][c] = _mm512_setzero_ps();
+    for (int e = 0; e < head_k; e++) {
+        __m512 k[4];
+        for (int c = 0; c < 4; c++) k[c] = load(block, (size_t)e * FM__KV_BLOCK + 16 * c, 0xffff);
+        for (int r = 0; r < n_rows; r++) {
+            const __m512 x = _mm512_set1_ps(((const float *)(q + r * q_bytes))[e]);
+            for (int c = 0; c < 4; c++) acc[r][c] = _mm512_fmadd_ps(x, k[c], acc[r][c]);
+        }
+    }
+    for (int r = 0; r < n_rows; r++)
+        for (int c = 0; c < 4; c++) _mm512_store_ps(s + r * FM__KV_BLOCK + 16 * c, acc[r][c]);
+}
+
+// o [R, v_pad]: 64 columns at a time, keys ascending.
+FM_ALWAYS void float_mix_of_rows(load_fn *load, int n_rows, const struct fm__kv_dims *d, const float *p, int n_keys,
+                                 const void *block, float *o)
+{
+    const int v_pad = fm__kv_pad16(d->head_v);
+    for (int e = 0; e < d->head_v; e += 64) {
+        const int left = d->head_v - e < 64 ? d->head_v - e : 64;
+        const uint64_t columns = ~UINT64_C(0) >> (64 - left);
+        __m512 acc[4][4];
+        for (int r = 0; r < n_rows; r++)
+            for (int c = 0; c < 4; c++) acc[r][c] = _mm512_setzero_ps();
+        for (int j = 0; j < n_keys; j++) {
+            const size_t at = (size_t)FM__KV_BLOCK * d->head_k + (size_t)j * d->head_v + e;
+            __m512 v[4];
+            for (int c = 0; c < 4; c++) v[c] = load(block, at + 16 * c, (__mmask16)(columns >> 16 * c));
+            for (int r = 0; r < n_rows; r++) {
+                const __m512 x = _mm512_set1_ps(p[r * FM__KV_BLOCK + j]);
+                for (int c = 0; c < 4; c++) acc[r][c] = _mm512_fmadd_ps(x, v[c], acc[r][c]);
+            }
+        }
+        for (int r = 0; r < n_rows; r++)
+            for (int c = 0; c < 4 && 16 * c < left; c++) _mm512_store_ps(o + r * v_pad + e + 16 * c, acc[r][c]);
+    }
+}
+
+static void float_bend(const struct fm__attend *t, struct zmm_scratch *w, int b, bool masked)
+{
+    const bool plain = t->cap_in == 0.0f && !t->alibi;
+    for (int r = 0; r < t->n_rows; r++) {
+        const uint64_t seen = masked ? visible(t, r, b) : 0;
+        __m512 x[4];
+        for (int c = 0; c < 4; c++) {
+            float *at = w->s[0] + r * FM__KV_BLOCK + 16 * c;
+            x[c] = _mm512_load_ps(at);
+            if (!plain) x[c] = bend(t, r, b * FM__KV_BLOCK + 16 * c, x[c]);
+            if (masked) x[c] = _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), (__mmask16)(seen >> 16 * c), x[c]);
+            if (masked || !plain) _mm512_store_ps(at, x[c]);
+        }
+        _mm512_store_ps(w->lanes[r], _mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3])));
+    }
+}
+
+static void float_probabilities(const struct fm__attend *t, struct zmm_scratch *w)
+{
+    for (int r = 0; r < t->n_rows; r++) {
+        const __m512 ref = _mm512_set1_ps(w->ref[r]);
+        __m512 sum = _mm512_setzero_ps();
+        for (int c = 0; c < 4; c++) {
+            const __m512 p = exp2_zmm(_mm512_sub_ps(_mm512_load_ps(w->s[0] + r * FM__KV_BLOCK + 16 * c), ref));
+            _mm512_store_ps(w->p + r * FM__KV_BLOCK + 16 * c, p);
+            sum = _mm512_add_ps(p, sum);
+        }
+        _mm512_store_ps(w->lanes[r], sum);
+    }
+}
+
+static void float_join(const struct fm__attend *t, int v_pad, const struct zmm_scratch *w)
+{
+    for (int r = 0; r < t->n_rows; r++) {
+        const __m512 a = _mm512_set1_ps(w->a[r]), b = _mm512_set1_ps(w->b[r]);
+        float *o = t->o + r * t->o_stride;
+        for (int e = 0; e < v_pad; e += 16) {
+            const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(o + e), a);
+            _mm512_storeu_ps(o + e, _mm512_fmadd_ps(_mm512_load_ps(w->ob + r * v_pad + e), b, x));
+        }
+    }
+}
+
+FM_ALWAYS void attend_float(load_fn *load, const struct fm__attend *t)
+{
+    struct zmm_scratch *w = (struct zmm_scratch *)t->scratch;
+    const int v_pad = fm__kv_pad16(t->dims.head_v);
+    const size_t q_bytes = (sizeof(float) * (size_t)t->dims.head_k + 63) / 64 * 64;
+    struct zmm_row_state state = begin_rows(t, w, v_pad);
+    bool masked;
+    for (int b = next_block(t, 0, &masked); b < FM__ATTEND_BLOCKS; b = next_block(t, b + 1, &masked)) {
+        const void *block = t->blocks[b];
+        const int n_keys = 64 - __builtin_clzll(seen_by_rows(t, b).some);
+#define CALL(n)                                                                                                    \
+    float_scores_of_rows(load, n, t->dims.head_k, (const char *)t->prepared + (size_t)r * q_bytes, q_bytes, block, \
+                         w->s[0] + r * FM__KV_BLOCK)
+        BY_ROWS(CALL)
+#undef CALL
+        float_bend(t, w, b, masked);
+        join_maxima(w, &state, 0.0f);
+        float_probabilities(t, w);
+        join_sums(w, &state);
+#define CALL(n) float_mix_of_rows(load, n, &t->dims, w->p + r * FM__KV_BLOCK, n_keys, block, w->ob + r * v_pad)
+        BY_ROWS(CALL)
+#undef CALL
+        float_join(t, v_pad, w);
+    }
+    end_rows(t, &state);
+}
+
+static void attend_f32(const struct fm__kv_format *f, const struct fm__attend *t)
+{
+    (void)f;
+    attend_float(load_f32, t);
+}
+static void attend_f16(const struct fm__kv_format *f, const struct fm__attend *t)
+{
+    (void)f;
+    attend_float(load_f16, t);
+}
+static void attend_bf16(const struct fm__kv_format *f, const struct fm__attend *t)
+{
+    (void)f;
+    attend_float(load_bf16, t);
+}
+
+// --- around tiles ---------------------------------------------------------------------------------------------------
+
+static void join_rows(int n_rows, int n, int64_t stride, const struct fm__attend_state *to,
+                      const struct fm__attend_state *from)
+{
+    const __mmask16 rows = (__mmask16)(0xffffu >> (16 - n_rows));
+    float a[16], b[16];
+    const __m512 m = _mm512_maskz_loadu_ps(rows, to->m), mb = _mm512_maskz_loadu_ps(rows, from->m);
+    const __m512 l = _mm512_maskz_loadu_ps(rows, to->l), lb = _mm512_maskz_loadu_ps(rows, from->l);
+    const __m512 top = _mm512_max_ps(m, mb), xa = exp2_zmm(_mm512_sub_ps(m, top)),
+                 xb = exp2_zmm(_mm512_sub_ps(mb, top));
+    _mm512_mask_storeu_ps(to->m, rows, top);
+    _mm512_mask_storeu_ps(to->l, rows, _mm512_fmadd_ps(lb, xb, _mm512_mul_ps(l, xa)));
+    _mm512_storeu_ps(a, xa), _mm512_storeu_ps(b, xb);
+    for (int r = 0; r < n_rows; r++) {
+        const __m512 ra = _mm512_set1_ps(a[r]), rb = _mm512_set1_ps(b[r]);
+        for (int e = 0; e < n; e += 16) { // strides are multiples of 16: the tail is nobody's
+            float *o = to->o + r * stride + e;
+            const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(o), ra);
+            _mm512_storeu_ps(o, _mm512_fmadd_ps(_mm512_loadu_ps(from->o + r * stride + e), rb, x));
+        }
+    }
+}
+
+// Query codes: the reference's formula, 16 elements at a time.
+static void prepare_int8(const struct fm__kv_dims *d, int n_rows, const float *q, int64_t q_stride, void *prepared)
+{
+    const size_t bytes = (size_t)fm__kv_pad64(d->head_k) + 64;
+    for (int r = 0; r < n_rows; r++) {
+        const float *x = q + r * q_stride;
+        char *codes = (char *)prepared + (size_t)r * bytes;
+        __m512 top = _mm512_setzero_ps();
+        __m512i sum = _mm512_setzero_si512();
+        for (int e = 0; e < d->head_k; e += 16) {
+            const __mmask16 m = (__mmask16)(d->head_k - e < 16 ? 0xffffu >> (16 - (d->head_k - e)) : 0xffffu);
+            top = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(m, x + e)), top); // a NaN gives the second
+        }
+        float largest = _mm512_reduce_max_ps(top);
+        largest = fmaxf(fminf(largest, 0x1p100f), 0x1p-60f);
+        const float inv = 127.0f / largest, scale = largest * (1.0f / 127.0f);
+        const __m512 high = _mm512_set1_ps(127.0f), low = _mm512_set1_ps(-127.0f);
+        for (int e = 0; e < fm__kv_pad64(d->head_k); e += 16) {
+            const int left = d->head_k - e;
+            const __mmask16 m = (__mmask16)(left <= 0 ? 0 : left < 16 ? 0xffffu >> (16 - left) : 0xffffu);
+            __m512 y = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + e), _mm512_set1_ps(inv));
+            y = _mm512_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+            y = _mm512_max_ps(_mm512_min_ps(y, high), low); // a NaN gives 127
+            const __m512i code = _mm512_maskz_cvtps_epi32(m, y);
+            sum = _mm512_add_epi32(sum, code);
+            _mm_storeu_si128((__m128i *)(codes + e), _mm512_cvtepi32_epi8(code));
+        }
+        const int32_t excess = 128 * _mm512_reduce_add_epi32(sum);
+        memset(codes + bytes - 64, 0, 64);
+        memcpy(codes + bytes - 64, &scale, 4);
+        memcpy(codes + bytes - 60, &excess, 4);
+    }
+}
+
+const struct fm__attend_level fm__attend_avx512 = {
+    .cpu_level = FM__CPU_AVX512,
+    .formats =
+        {
+            [FM__KV_F32] = {.attend = attend_f32},
+            [FM__KV_F16] = {.attend = attend_f16},
+            [FM__KV_BF16] = {.attend = attend_bf16},
+            [FM__KV_INT8] = {.attend = attend_int8, .prepare = prepare_int8},
+        },
+    .join = join_rows,
+};
