@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "fathom/session.h"
+#include "infer/batcher.h"
+#include "tensor/buffer.h"
 
 enum { N_TOKENS = 300, N_VOCAB = 288, N_POSITIONS = 11 };
 static const int positions[N_POSITIONS] = {0, 1, 6, 7, 63, 64, 127, 128, 191, 255, 299};
@@ -218,6 +220,174 @@ static void prefixes_are_shared(void **state)
     close_run(&r);
 }
 
+static void files_bring_sessions_back(void **state)
+{
+    (void)state;
+    static const char *const devices[] = {"cpu", "sim"};
+    struct fm_error err;
+    char path[512];
+    snprintf(path, sizeof path, "%s/session", test_tmpdir());
+    for (int d = 0; d < 2; d++) {
+        struct fm_session *s;
+        float want[N_VOCAB];
+        struct fm_batcher_opts opts = {.n_ctx = 256, .kv_format = "int8"};
+        struct run r = open_run("tiny/gemma3.gguf", devices[d], 3, 1, &opts);
+        assert_ok(fm_session_new(r.batcher, &s, &err), err);
+        assert_ok(fm_session_sync(s, tokens, 150, &err), err);
+        assert_ok(fm_batcher_run(r.batcher, &err), err);
+        assert_ok(fm_session_save(s, path, &err), err);
+        assert_ok(fm_session_append(s, tokens + 150, 20, &err), err);
+        assert_ok(fm_batcher_run(r.batcher, &err), err);
+        memcpy(want, fm_session_logits(s), sizeof want);
+        fm_session_free(s);
+        close_run(&r);
+
+        r = open_run("tiny/gemma3.gguf", devices[d], 4, 1, &opts);
+        assert_ok(fm_session_new(r.batcher, &s, &err), err);
+        assert_ok(fm_session_sync(s, tokens + 9, 30, &err), err); // something else is there before
+        assert_ok(fm_session_load(s, path, &err), err);
+        assert_int_equal(fm_session_pending(s), 1);
+        assert_ok(fm_session_append(s, tokens + 150, 20, &err), err);
+        assert_ok(fm_batcher_run(r.batcher, &err), err);
+        assert_memory_equal(fm_session_logits(s), want, sizeof want);
+        fm_session_free(s);
+        close_run(&r);
+    }
+}
+
+// Every damage is one clear error and leaves the session as it was.
+static void damaged_files_are_refused(void **state)
+{
+    (void)state;
+    struct fm_error err;
+    struct fm_session *s;
+    char path[512];
+    int n;
+    size_t size;
+    snprintf(path, sizeof path, "%s/session", test_tmpdir());
+    struct run r = open_run("tiny/llama.gguf", "cpu", 0, 1, &(struct fm_batcher_opts){.n_ctx = 256});
+    assert_ok(fm_session_new(r.batcher, &s, &err), err);
+    assert_ok(fm_session_sync(s, tokens, 70, &err), err);
+    assert_ok(fm_batcher_run(r.batcher, &err), err);
+    assert_ok(fm_session_save(s, path, &err), err);
+    uint8_t *bytes = test_read_file(path, &size);
+    for (size_t at = 0; at < size; at += at < 400 ? 1 : 1009) {
+        FILE *f = fopen(path, "wb");
+        bytes[at] ^= 0x10;
+        fwrite(bytes, 1, size, f);
+        bytes[at] ^= 0x10;
+        fclose(f);
+        fm_status status = fm_session_load(s, path, &err);
+        assert_true(status == FM_E_VERIFY || status == FM_E_FORMAT);
+        f = fopen(path, "wb");
+        fwrite(bytes, 1, at, f);
+        fclose(f);
+        status = fm_session_load(s, path, &err);
+        assert_true(status == FM_E_VERIFY || status == FM_E_FORMAT);
+    }
+    fm_session_tokens(s, &n);
+    assert_int_equal(n, 70);
+    assert_int_equal(fm_session_pending(s), 0);
+    assert_int_equal(fm_session_load(s, "/nowhere/file", &err), FM_E_NOT_FOUND);
+    free(bytes);
+    fm_session_free(s);
+    close_run(&r);
+    // another model's file
+    r = open_run("tiny/llama.gguf", "cpu", 0, 1, &(struct fm_batcher_opts){.n_ctx = 256});
+    assert_ok(fm_session_new(r.batcher, &s, &err), err);
+    assert_ok(fm_session_sync(s, tokens, 70, &err), err);
+    assert_ok(fm_batcher_run(r.batcher, &err), err);
+    assert_ok(fm_session_save(s, path, &err), err);
+    fm_session_free(s);
+    close_run(&r);
+    r = open_run("tiny/qwen3.gguf", "cpu", 0, 1, &(struct fm_batcher_opts){.n_ctx = 256});
+    assert_ok(fm_session_new(r.batcher, &s, &err), err);
+    assert_int_equal(fm_session_load(s, path, &err), FM_E_VERIFY);
+    fm_session_free(s);
+    close_run(&r);
+}
+
+// Largest difference of the first layer's keys and values of two sessions of `n` tokens, over the largest element.
+// These depend on their own token and position alone, so a shifted timeline must have the keys of a fresh one.
+static double first_layer_distance(const struct run *r, const struct fm_session *a, const struct fm_session *b, int n)
+{
+    const struct fm__hparams *hp = fm__model_hparams(r->model);
+    const struct fm__kv_format *format = fm__kv_format(FM__KV_F32);
+    struct fm__kv_dims dims = {.head_k = (int)hp->head_k, .head_v = (int)hp->head_v};
+    size_t head_bytes = format->block_bytes(&dims);
+    double worst = 0, largest = 0;
+    for (int i = 0; i < n; i++)
+        for (int h = 0; h < hp->n_kv; h++) {
+            float x[2][64], v[2][64];
+            const struct fm_session *sessions[2] = {a, b};
+            for (int k = 0; k < 2; k++) {
+                const char *page = (const char *)r->batcher->kv->host +
+                                   (size_t)sessions[k]->pages[i / FM__KV_BLOCK] * r->batcher->page_bytes;
+                format->decode(&dims, page + (size_t)h * head_bytes, i % FM__KV_BLOCK, x[k], v[k]);
+            }
+            for (int e = 0; e < hp->head_k; e++) {
+                worst = fmax(worst, fabs((double)x[0][e] - x[1][e]));
+                largest = fmax(largest, fabs((double)x[0][e]));
+                assert_true(v[0][e] == v[1][e]);
+            }
+        }
+    return worst / largest;
+}
+
+// A shift of 64 equals two of 32, and moves the right tokens. (A shifted timeline has no simpler twin: the moved keys
+// of later layers remember what was forgotten.)
+static void shifts_compose(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"tiny/llama.gguf", "tiny/gemma3.gguf", "tiny/qwen2.gguf"};
+    struct fm_error err;
+    int32_t shifted[136];
+    memcpy(shifted, tokens, 10 * sizeof *shifted);
+    memcpy(shifted + 10, tokens + 74, 126 * sizeof *shifted);
+    for (int m = 0; m < 3; m++) {
+        struct run r = open_run(models[m], "cpu", 0, 1,
+                                &(struct fm_batcher_opts){.n_ctx = 300, .n_sessions = 3, .kv_format = "f32"});
+        struct fm_session *a, *b, *fresh;
+        assert_ok(fm_session_new(r.batcher, &a, &err), err);
+        assert_ok(fm_session_sync(a, tokens, 200, &err), err);
+        assert_ok(fm_batcher_run(r.batcher, &err), err);
+        assert_ok(fm_session_fork(a, &b, &err), err);
+        assert_ok(fm_session_shift(a, 10, 64, &err), err);
+        assert_ok(fm_session_shift(b, 10, 32, &err), err);
+        assert_ok(fm_session_shift(b, 10, 32, &err), err);
+        int n;
+        const int32_t *now = fm_session_tokens(a, &n);
+        assert_int_equal(n, 136);
+        assert_memory_equal(now, shifted, sizeof shifted);
+        assert_ok(fm_session_new(r.batcher, &fresh, &err), err);
+        assert_ok(fm_session_sync(fresh, shifted, n, &err), err);
+        assert_ok(fm_batcher_run(r.batcher, &err), err);
+        assert_true(first_layer_distance(&r, a, fresh, n) <= 1e-5); // 2^-24 * a dozen roundings of angles near 200
+        assert_true(first_layer_distance(&r, b, fresh, n) <= 1e-5);
+        assert_ok(fm_session_append(a, tokens + 200, 5, &err), err);
+        assert_ok(fm_session_append(b, tokens + 200, 5, &err), err);
+        assert_ok(fm_batcher_run(r.batcher, &err), err);
+        const float *la = fm_session_logits(a), *lb = fm_session_logits(b);
+        double worst = 0, largest = 0;
+        for (int v = 0; v < N_VOCAB; v++) {
+            worst = fmax(worst, fabs((double)la[v] - lb[v]));
+            largest = fmax(largest, fabs((double)la[v]));
+        }
+        assert_true(worst <= 1e-4 * largest);
+        assert_int_equal(fm_session_shift(a, 0, 1000, &err), FM_E_ARG);
+        fm_session_free(a), fm_session_free(b), fm_session_free(fresh);
+        close_run(&r);
+    }
+    struct run r = open_run("tiny/gpt2.gguf", "cpu", 0, 1, &(struct fm_batcher_opts){.n_ctx = 100});
+    struct fm_session *s;
+    assert_ok(fm_session_new(r.batcher, &s, &err), err);
+    assert_ok(fm_session_sync(s, tokens, 50, &err), err);
+    assert_ok(fm_batcher_run(r.batcher, &err), err);
+    assert_int_equal(fm_session_shift(s, 4, 10, &err), FM_E_UNSUPPORTED);
+    fm_session_free(s);
+    close_run(&r);
+}
+
 static void limits_are_errors(void **state)
 {
     (void)state;
@@ -257,9 +427,15 @@ static int read_tokens(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(logits_equal_llama_cpp), cmocka_unit_test(q4_1_close_to_llama_cpp),
-        cmocka_unit_test(sim_agrees_under_seeds), cmocka_unit_test(batch_mates_change_nothing),
-        cmocka_unit_test(prefixes_are_shared),    cmocka_unit_test(limits_are_errors),
+        cmocka_unit_test(logits_equal_llama_cpp),
+        cmocka_unit_test(q4_1_close_to_llama_cpp),
+        cmocka_unit_test(sim_agrees_under_seeds),
+        cmocka_unit_test(batch_mates_change_nothing),
+        cmocka_unit_test(prefixes_are_shared),
+        cmocka_unit_test(limits_are_errors),
+        cmocka_unit_test(files_bring_sessions_back),
+        cmocka_unit_test(damaged_files_are_refused),
+        cmocka_unit_test(shifts_compose),
     };
     return cmocka_run_group_tests(tests, read_tokens, NULL);
 }
