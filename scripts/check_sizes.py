@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """What the style rules say in numbers: files ≤ 1000 lines (.def tables exempt), functions ≤ 100 lines (kernels, that is
-src/device/cpu, 150), at most 6 parameters, a README of ≤ 40 lines, the SPDX line first and a purpose after it, no
+src/device/cpu, 150), at most 6 parameters, a README of ≤ 40 lines, the SPDX line first and a purpose after it (in the header of a pair), no
 allocation, printing or exit behind the library's back. Exit 1 with a line per breach.
 
 The layout is clang-format's (functions open and close in column 0), so that no parser is needed.
@@ -74,14 +74,14 @@ def prototypes(text):
             yield text.count("\n", 0, match.start()) + 1, match.group(1), count_parameters(head)
 
 
-def check_c(rel, text, found):
+def check_c(rel, text, found, has_header=False):
     lines = text.splitlines()
     table = rel.endswith((".def", ".inc"))
     if len(lines) > FILE_LINES and not table:
         found.append(f"{rel}:1: {len(lines)} lines, want at most {FILE_LINES}")
     if not lines or "SPDX-License-Identifier: MIT" not in lines[0]:
         found.append(f"{rel}:1: the first line is not the SPDX line")
-    elif rel.startswith(("src/", "include/", "apps/")) and (len(lines) < 2 or not lines[1].startswith(("//", "/*"))):
+    elif rel.startswith(("src/", "include/", "apps/")) and not has_header and (len(lines) < 2 or not lines[1].startswith(("//", "/*"))):
         found.append(f"{rel}:2: no comment that states the file's purpose")
     blanked = strip(text)
     limit = KERNEL_LINES if rel.startswith("src/device/cpu/") else FUNCTION_LINES
@@ -119,7 +119,7 @@ def check(root):
         except UnicodeDecodeError:
             continue
         if rel.endswith((".c", ".h", ".def", ".inc")):
-            check_c(rel, text, found)
+            check_c(rel, text, found, rel.endswith(".c") and os.path.isfile(path[:-1] + "h"))  # the header states it
         if rel.startswith(("src/", "apps/", "tests/")) and rel.endswith("README.md") and text.count("\n") > README_LINES:
             found.append(f"{rel}:1: {text.count(chr(10))} lines, want at most {README_LINES}")
         for number, line in enumerate(text.splitlines(), 1):
