@@ -69,3 +69,9 @@ foreach(source ${fuzz_sources})
   endif()
   target_link_libraries(fuzz_${name} PRIVATE fathom_static)
 endforeach()
+
+# Counts allocations of a whole process (tests/test_no_alloc.c); sanitizers have allocators of their own.
+if(NOT FATHOM_SANITIZE AND NOT FATHOM_TSAN AND NOT FATHOM_FUZZ)
+  add_library(count_alloc SHARED ${CMAKE_SOURCE_DIR}/tests/preload/count_alloc.c)
+  target_link_libraries(count_alloc PRIVATE fathom_flags ${CMAKE_DL_LIBS})
+endif()
