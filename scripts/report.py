@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""docs/benchmarks.md from results/*.jsonl: per CPU and model the best of every peer beside ours, then every flag sweep.
+
+Only phase "final" rows count for the table (medians of interleaved repeats); the newest result file of a CPU wins. What a
+person has to say about a row (a miss, its two attempts and their profiles) lies in docs/bench-notes/*.md and is joined
+at the end, so that this file stays generated. --check: exit 1 if docs/benchmarks.md is not what would be written."""
+import glob
+import json
+import os
+import re
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TARGET = os.path.join(ROOT, "docs", "benchmarks.md")
+PEERS = ["llama.cpp", "ik_llama.cpp"]
+# What the project promises, as a multiple of the better peer: (model, test) → plain, with AMX.
+GOALS = {
+    ("smollm2", "tg@0"): (1.25, 1.25), ("smollm2", "pp512@0"): (1.5, 2), ("smollm2", "pp512@4096"): (1.7, 3),
+    ("smollm2", "pp512@8192"): (2, 3), ("smollm2", "pp512@14000"): (2, 3), ("smollm2", "tg@4096"): (2.5, 2.5),
+    ("smollm2", "tg@8192"): (3, 3), ("smollm2", "tg@14000"): (3.5, 3.5), ("gemma3", "pp512@0"): (1.3, 1.3),
+    ("gemma3", "tg@0"): (0.97, 0.97),
+}
+NAMES = {"pp512": "prefill 512", "tg": "decode"}
+
+
+def rows():
+    found = []
+    for path in sorted(glob.glob(os.path.join(ROOT, "results", "*.jsonl"))):
+        with open(path, encoding="utf-8") as f:
+            for number, line in enumerate(f, 1):
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    sys.exit(f"{os.path.basename(path)}:{number}: is not JSON")
+                if "peer" in row and "median" in row:
+                    found.append({**row, "file": os.path.basename(path)})
+    return found
+
+
+def cpu_name(cpu):
+    return f"{cpu['name']} ({cpu['threads']} threads; {', '.join(cpu['isa']) or 'no vector extensions known'})"
+
+
+def flags_text(flags):
+    return " ".join(f"{k}={v}" for k, v in sorted(flags.items()))
+
+
+def test_name(test):
+    kind, _, depth = test.partition("@")
+    return NAMES.get(kind, kind) + (f" at depth {int(depth):,}" if depth not in ("", "0") else "")
+
+
+def order(test):
+    kind, _, depth = test.partition("@")
+    return (kind != "tg", int(depth or 0))
+
+
+def newest(table, key, row):
+    """Later measurements replace earlier ones."""
+    if key not in table or table[key]["when"] <= row["when"]:
+        table[key] = row
+
+
+def verdict(model, test, ours, best, amx):
+    goal = GOALS.get((model, test))
+    if not goal or not best or not ours:
+        return "–"
+    want, have = goal[amx], ours["median"] / best["median"]
+    return f"{have:.2f}× (want {want}×){'' if have >= want else ' **missed**'}"
+
+
+def cell(row):
+    return f"{row['median']:,.1f} ±{row['spread'] * 50:.1f} %" if row else "–"
+
+
+def main_table(final, model, amx):
+    lines = ["| test | " + " | ".join(PEERS) + " | fathom | against the better peer | bound | share of the bound |", "|---" * (len(PEERS) + 5) + "|"]
+    for test in sorted({t for m, t, _ in final if m == model}, key=order):
+        peers = [final.get((model, test, p)) for p in PEERS]
+        ours = final.get((model, test, "fathom"))
+        best = max((p for p in peers if p), key=lambda r: r["median"], default=None)
+        bound, share = (ours or {}).get("bound"), (ours or {}).get("share")
+        lines.append("| " + " | ".join([test_name(test), *map(cell, peers), cell(ours), verdict(model, test, ours, best, amx),
+                                        f"{bound:,.0f}" if bound else "–", f"{share * 100:.0f} %" if share else "–"]) + " |")
+    return lines
+
+
+def commands(final, model):
+    lines = ["", "<details><summary>the commands and flags of these rows</summary>", "", "```"]
+    for (m, test, peer), row in sorted(final.items(), key=lambda item: (item[0][0], order(item[0][1]), item[0][2])):
+        if m == model:
+            lines.append(f"{test:12} {peer:13} {row['command']}   # {len(row['repeats'])} repeats, {row['file']}, commit {row['commit']}")
+    return [*lines, "```", "", "</details>"]
+
+
+def sweep_table(sweep, model):
+    chosen = sorted((r for r in sweep.values() if r["model"] == model), key=lambda r: (order(r["test"]), r["peer"], -r["median"]))
+    if not chosen:
+        return []
+    lines = ["", "<details><summary>the sweep: every flag combination once</summary>", "", "| test | engine | flags | tok/s |", "|---|---|---|---|"]
+    lines += [f"| {test_name(r['test'])} | {r['peer']} | {flags_text(r['flags'])} | {r['median']:,.1f} |" for r in chosen]
+    return [*lines, "", "</details>"]
+
+
+def notes():
+    lines = []
+    for path in sorted(glob.glob(os.path.join(ROOT, "docs", "bench-notes", "*.md"))):
+        with open(path, encoding="utf-8") as f:
+            lines += ["", f.read().strip()]
+    return lines
+
+
+def document():
+    lines = ["# Benchmarks", "",
+             "Generated by `./run report` from results/*.jsonl; do not edit. `./run peers` measures: peers built natively once per commit and CPU,",
+             "runs interleaved, threads pinned; a figure is the median in tokens/s of the repeats, ± half their range. The better peer at its best flags counts."]
+    everything = rows()
+    for cpu in sorted({json.dumps(r["cpu"], sort_keys=True) for r in everything}):
+        here = [r for r in everything if json.dumps(r["cpu"], sort_keys=True) == cpu]
+        final, sweep = {}, {}
+        for row in here:
+            if row["phase"] == "final":
+                newest(final, (row["model"], row["test"], row["peer"]), row)
+            else:
+                newest(sweep, (row["model"], row["test"], row["peer"], flags_text(row["flags"])), row)
+        info = json.loads(cpu)
+        lines += ["", f"## {cpu_name(info)}"]
+        for model in sorted({r["model"] for r in here}, reverse=True):
+            lines += ["", f"### {model}", ""]
+            if any(m == model for m, _, _ in final):
+                lines += main_table(final, model, "amx_int8" in info["isa"]) + commands(final, model)
+            lines += sweep_table(sweep, model)
+    if not everything:
+        lines += ["", "No results yet."]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines + notes())) + "\n"
+
+
+def main():
+    text = document()
+    if "--check" in sys.argv:
+        with open(TARGET, encoding="utf-8") as f:
+            return 0 if f.read() == text else 1
+    os.makedirs(os.path.dirname(TARGET), exist_ok=True)
+    with open(TARGET, "w", encoding="utf-8") as f:
+        f.write(text)
+    print("wrote", os.path.relpath(TARGET, ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
