@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "tensor/blocks.h"
+#include "tensor/q8a.h"
 
 static void decodes_as_the_gguf_package(void **state)
 {
@@ -98,8 +99,70 @@ static void encodes_within_half_a_step(void **state)
         assert_memory_equal(bytes, again, fm_dtype_row_bytes(dtype, N));
     }
     assert_false(fm__quantise_row(FM_I32, x, N, bytes));
-    assert_false(fm__dequantise_row(FM_Q8A, bytes, N, y));
+    assert_false(fm__dequantise_row(FM_I64, bytes, N, y));
+    assert_false(fm__is_weight_type(FM_Q8A));
     assert_false(fm__is_weight_type(FM_DTYPE_COUNT));
+}
+
+// q8a: half a step of max / 127 per block of 32; an exact peak; sums as stored; rows below the smallest scale are zero
+static void q8a_rows(void **state)
+{
+    (void)state;
+    enum { K = 96 };
+    float x[K], y[K];
+    uint32_t row[K / 32 * 11];
+    for (int i = 0; i < K; i++)
+        x[i] = i < 32 ? sinf((float)i * 1.7f) * 3 : i < 64 ? 1e-32f : i == 70 ? -1e30f : (float)i;
+    assert_int_equal(fm_dtype_row_bytes(FM_Q8A, K), sizeof row);
+    assert_true(fm__quantise_row(FM_Q8A, x, K, row));
+    assert_true(fm__dequantise_row(FM_Q8A, row, K, y));
+    const int8_t *q = (const int8_t *)row;
+    for (int b = 0; b < 3; b++) {
+        float peak = 0;
+        int sum[2] = {0, 0};
+        for (int i = 32 * b; i < 32 * b + 32; i++) {
+            peak = fmaxf(peak, fabsf(x[i]));
+            sum[i / 16 % 2] += q[i];
+        }
+        if (b == 1) peak = 0;
+        for (int i = 32 * b; i < 32 * b + 32 && b != 1; i++) assert_true(fabsf(x[i] - y[i]) <= peak / 254 * 1.0001f);
+        assert_true(fm__q8a_d(row, K)[b] == peak / 127);
+        assert_true(fm__q8a_s(row, K)[b] == peak / 127 * (float)(sum[0] + sum[1]));
+        assert_int_equal(fm__q8a_h(row, K)[2 * b], sum[0]);
+        assert_int_equal(fm__q8a_h(row, K)[2 * b + 1], sum[1]);
+    }
+    assert_int_equal(q[70], -127);
+    for (int i = 32; i < 64; i++) assert_int_equal(q[i], 0);
+}
+
+// the codes that integer products use are those that dequantise_row decodes
+static void codes_decode_alike(void **state)
+{
+    (void)state;
+    size_t size, at = 0;
+    uint8_t *file = test_read_file(test_data("blocks.bin"), &size);
+    int n_types = 0;
+    while (at < size) {
+        int32_t head[3];
+        memcpy(head, file + at, sizeof head);
+        at += sizeof head;
+        const fm_dtype dtype = fm_dtype_from_gguf(head[0]);
+        const int elements = fm_dtype_info(dtype)->block_elements;
+        struct fm__codes c;
+        n_types += fm__block_codes(dtype, file + at, 0, &c);
+        for (int i = 0; i < head[1] && elements > 1; i++) {
+            float want, got;
+            memcpy(&want, file + at + (size_t)head[2] + 4 * (size_t)i, 4);
+            const uint8_t *block = file + at + fm_dtype_row_bytes(dtype, i / elements * elements);
+            assert_true(fm__block_codes(dtype, block, i % elements / 32, &c));
+            got = c.dw[i % 32 / c.n] * (float)c.c[i % 32];
+            if (c.has_min) got = got + c.mw[i % 32 / c.n];
+            assert_true(got == want);
+        }
+        at += (size_t)head[2] + (size_t)head[1] * 4;
+    }
+    assert_int_equal(n_types, 12);
+    free(file);
 }
 
 static void f16_is_exact_for_every_pattern(void **state)
@@ -152,6 +215,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decodes_as_the_gguf_package),
         cmocka_unit_test(encodes_within_half_a_step),
+        cmocka_unit_test(q8a_rows),
+        cmocka_unit_test(codes_decode_alike),
         cmocka_unit_test(f16_is_exact_for_every_pattern),
         cmocka_unit_test(bf16_rounds_to_even),
     };

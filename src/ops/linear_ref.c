@@ -4,33 +4,56 @@
 #include <math.h>
 
 #include "tensor/blocks.h"
+#include "tensor/q8a.h"
 
 // W's row as f32 through a window of 256 elements: a whole number of blocks of every type.
 enum { WINDOW = 256 };
 
-static float dot(const float *x, const struct fm_tensor *w, const char *w_row, int64_t k_len)
+static float dot_f32(const float *x, const struct fm_tensor *w, const char *w_row, int64_t K)
 {
     float sum = 0, window[WINDOW];
-    for (int64_t k = 0; k < k_len; k += WINDOW) {
-        int64_t n = k_len - k < WINDOW ? k_len - k : WINDOW;
+    for (int64_t k = 0; k < K; k += WINDOW) {
+        int64_t n = K - k < WINDOW ? K - k : WINDOW;
         fm__dequantise_row(w->dtype, w_row + fm_dtype_row_bytes(w->dtype, k), n, window);
         for (int64_t i = 0; i < n; i++) sum = fmaf(x[k + i], window[i], sum);
     }
     return sum;
 }
 
+static float dot_bf16(const uint16_t *x, const struct fm_tensor *w, const char *w_row, int64_t K)
+{
+    float sum = 0, window[WINDOW];
+    for (int64_t k = 0; k < K; k += WINDOW) {
+        int64_t n = K - k < WINDOW ? K - k : WINDOW;
+        fm__dequantise_row(w->dtype, w_row + fm_dtype_row_bytes(w->dtype, k), n, window);
+        for (int64_t i = 0; i < n; i++)
+            sum = fmaf(fm__bf16_to_f32(x[k + i]), fm__bf16_to_f32(fm__f32_to_bf16(window[i])), sum);
+    }
+    return sum;
+}
+
+static float dot(const struct fm_tensor *x, int64_t n, const struct fm_tensor *w, int64_t o)
+{
+    const void *x_row = (const char *)x->data + n * x->strides[0];
+    const char *w_row = (const char *)w->data + o * w->strides[0];
+    const int64_t K = x->dims[1];
+    if (x->dtype == FM_Q8A) return fm__q8a_dot(w->dtype, w_row, x_row, K);
+    return x->dtype == FM_BF16 ? dot_bf16(x_row, w, w_row, K) : dot_f32(x_row, w, w_row, K);
+}
+
 void fm__ref_linear(const struct fm__call *c)
 {
-    const struct fm_tensor *w = &c->in[1];
-    const float *bias = c->n_in > 2 ? c->in[2].data : NULL, *residual = c->n_in > 3 ? c->in[3].data : NULL;
-    int64_t n_out = c->out[0].dims[1], k_len = c->in[0].dims[1];
-    for (int64_t n = 0; n < c->out[0].dims[0]; n++) {
-        const float *x = (const float *)c->in[0].data + n * k_len;
-        float *y = (float *)c->out[0].data + n * n_out;
-        for (int64_t o = 0; o < n_out; o++) {
-            y[o] = dot(x, w, (const char *)w->data + o * w->strides[0], k_len);
-            if (bias) y[o] += bias[o];
-            if (residual) y[o] += residual[n * n_out + o];
+    const struct fm_tensor *x = &c->in[0], *w = &c->in[1], *y = &c->out[0];
+    const struct fm_tensor *residual = c->n_in > 3 && c->in[3].data ? &c->in[3] : NULL;
+    const float *bias = c->n_in > 2 ? c->in[2].data : NULL;
+    for (int64_t n = 0; n < y->dims[0]; n++) {
+        float *y_row = (float *)((char *)y->data + n * y->strides[0]);
+        const float *r_row = residual ? (const float *)((const char *)residual->data + n * residual->strides[0]) : NULL;
+        for (int64_t o = 0; o < y->dims[1]; o++) {
+            float sum = dot(x, n, w, o);
+            if (bias) sum += bias[o];
+            if (r_row) sum += r_row[o];
+            y_row[o] = sum;
         }
     }
 }

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "tensor/q8a.h"
+
 #define SIZES_MATCH(TYPE, name) \
     _Static_assert(sizeof(struct fm__block_##name) == TYPE##_BYTES, "the drawn block has the file's size")
 enum {
@@ -223,7 +225,8 @@ bool fm__is_weight_type(fm_dtype dtype)
 
 bool fm__dequantise_row(fm_dtype dtype, const void *src, int64_t n, float *dst)
 {
-    if (!fm__is_weight_type(dtype)) return false;
+    if (dtype == FM_Q8A) fm__q8a_dequantise_row(src, n, dst);
+    if (!fm__is_weight_type(dtype)) return dtype == FM_Q8A;
     rows[dtype](src, n, dst);
     return true;
 }

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// The table of linear kernels: a later line that fits replaces an earlier one.
+#include "device/cpu/linear.h"
+
+#include "base/cpuinfo.h"
+#include "tensor/blocks.h"
+
+struct entry {
+    int level;
+    fm_dtype act;
+    int64_t min_rows; // below it the one before was measured to be faster
+    const char *name;
+    fm__kernel_fn *run;
+};
+
+#define KERNEL(level, act, min_rows, name)                     \
+    {                                                          \
+        FM__CPU_##level, FM_##act, min_rows, #name, fm__##name \
+    }
+static const struct entry table[] = {
+#if defined(__x86_64__)
+    KERNEL(AVX2, F32, 0, linear_f32_avx2),
+    KERNEL(AVX512, F32, 0, linear_f32_avx512),
+    KERNEL(AVX2, Q8A, 0, linear_q8a_avx2),
+    KERNEL(AVX512, Q8A, 0, linear_q8a_avx512),
+    KERNEL(VNNI, Q8A, 0, linear_q8a_vnni),
+#endif
+    {0},
+};
+
+// Levels of one architecture are ordered; ref is below all.
+static int allowed(int needed, int level)
+{
+    return (needed >= FM__CPU_NEON) == (level >= FM__CPU_NEON) && needed <= level;
+}
+
+struct fm__linear_kernel fm__linear_kernel(fm_dtype dtype, fm_dtype act, int level, int64_t n_rows)
+{
+    struct fm__linear_kernel kernel = {0};
+    if (!fm__is_weight_type(dtype)) return kernel;
+    if (act == FM_Q8A && fm_dtype_info(dtype)->block_elements < 32) return kernel;
+    for (const struct entry *e = table; e->name; e++) {
+        if (e->act != act || !allowed(e->level, level) || n_rows < e->min_rows) continue;
+        kernel.name = e->name;
+        kernel.run = e->run;
+    }
+    return kernel;
+}
+
+fm__q8a_quantise_fn *fm__q8a_quantiser(int level)
+{
+#if defined(__x86_64__)
+    if (allowed(FM__CPU_AVX512, level)) return fm__q8a_quantise_row_avx512;
+    if (allowed(FM__CPU_AVX2, level)) return fm__q8a_quantise_row_avx2;
+#endif
+    (void)level;
+    return fm__q8a_quantise_row;
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+// The linear op on CPUs: y[N, O] = x[N, K] W[O, K]^T + bias[O] + residual[N, O].
+//
+// Arithmetic, by the type of x. The first two give the same bytes at every level, for every N, batch mate and number of
+// threads; ops/linear_ref.c is the plain form that tests hold every kernel against with memcmp:
+//   q8a   W a block format: integer products, tensor/q8a.h has the order.
+//   f32   W any type: w as fm__dequantise_row gives it, acc = fma(x[k], w[k], acc) over ascending k from acc = 0.
+//   bf16  W any type rounded to bf16 (nearest even), products of pairs summed in f32 as the instruction at hand does:
+//   for
+//         training and paths with "fast" in their name. Tolerance: see tests/test_linear.c.
+// Then y = acc, y = y + bias, y = y + residual, each rounded. y may be the residual's own memory.
+//
+// W is in rows order or FM__LAYOUT_PACK16 (pack.h); fast kernels are made for the packed one and pack pieces of the
+// other as they go.
+#ifndef FM_DEVICE_CPU_LINEAR_H
+#define FM_DEVICE_CPU_LINEAR_H
+
+#include "device/cpu/worker.h"
+#include "tensor/q8a.h"
+
+struct fm__linear_kernel {
+    const char *name; // "linear_q8a_vnni"; NULL: none, the reference runs
+    fm__kernel_fn *run;
+};
+
+// The best kernel at `level` (base/cpuinfo.h) for weights `dtype` and activations `act`, with n_rows rows at most.
+struct fm__linear_kernel fm__linear_kernel(fm_dtype dtype, fm_dtype act, int level, int64_t n_rows);
+
+// Rows to q8a at `level`, never NULL: the bytes are those of fm__q8a_quantise_row at every level.
+fm__q8a_quantise_fn *fm__q8a_quantiser(int level);
+
+fm__kernel_fn fm__linear_q8a_avx2, fm__linear_q8a_avx512, fm__linear_q8a_vnni, fm__linear_q8a_amx;
+fm__kernel_fn fm__linear_f32_avx2, fm__linear_f32_avx512;
+fm__kernel_fn fm__linear_bf16_bf16, fm__linear_bf16_amx;
+fm__kernel_fn fm__linear_q8a_neon, fm__linear_q8a_dotprod, fm__linear_f32_neon;
+fm__q8a_quantise_fn fm__q8a_quantise_row_avx2, fm__q8a_quantise_row_avx512;
+
+#endif

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+// What all linear kernels share: the call's operands read once, pieces of weights in packed order, and the last step.
+#ifndef FM_DEVICE_CPU_LINEAR_CALL_H
+#define FM_DEVICE_CPU_LINEAR_CALL_H
+
+#include <string.h>
+
+#include "device/cpu/pack.h"
+#include "device/cpu/worker.h"
+
+struct linear {
+    int64_t N, O, K;
+    const uint8_t *x, *w, *residual; // residual NULL: none
+    const float *bias;               // NULL: none
+    uint8_t *y;
+    size_t x_stride, w_stride, residual_stride, y_stride; // bytes a row
+    fm_dtype dtype;                                       // of w
+    int packed;
+    size_t group_bytes; // of 16 packed rows
+    int64_t n_panels;   // groups of 16 outputs
+};
+
+static inline void linear_read(const struct fm__call *c, struct linear *l)
+{
+    const struct fm_tensor *x = &c->in[0], *w = &c->in[1], *y = &c->out[0];
+    const struct fm_tensor *bias = c->n_in > 2 ? &c->in[2] : NULL, *residual = c->n_in > 3 ? &c->in[3] : NULL;
+    memset(l, 0, sizeof *l);
+    l->N = y->dims[0];
+    l->O = w->dims[0];
+    l->K = w->dims[1];
+    l->x = x->data;
+    l->w = w->data;
+    l->y = y->data;
+    l->x_stride = (size_t)x->strides[0];
+    l->w_stride = (size_t)w->strides[0];
+    l->y_stride = (size_t)y->strides[0];
+    if (bias) l->bias = bias->data;
+    if (residual && residual->data) {
+        l->residual = residual->data;
+        l->residual_stride = (size_t)residual->strides[0];
+    }
+    l->dtype = w->dtype;
+    l->packed = w->layout == FM__LAYOUT_PACK16;
+    l->group_bytes = fm__pack_group_bytes(w->dtype, l->K);
+    l->n_panels = (l->O + 15) / 16;
+}
+
+// Columns [k, k + n) of panel p, packed; k and n are whole packed blocks but for a row's end. A matrix in rows order is
+// packed into `space` on the way.
+static inline const uint8_t *linear_columns(const struct linear *l, int64_t p, int64_t k, int64_t n, uint8_t *space)
+{
+    const int64_t block = k / fm__pack_block_elements(l->dtype);
+    if (l->packed) return l->w + (size_t)p * l->group_bytes + (size_t)block * fm__pack_block_bytes(l->dtype);
+    const size_t at = (size_t)block * (fm__pack_block_bytes(l->dtype) / 16);
+    const int n_rows = l->O - 16 * p < 16 ? (int)(l->O - 16 * p) : 16;
+    fm__pack_columns(l->dtype, l->w + (size_t)(16 * p) * l->w_stride + at, l->w_stride, n_rows, n, space);
+    return space;
+}
+
+// Rows [row, row + n_rows) of panel p: y = acc (+ bias) (+ residual); acc is [n_rows, stride].
+static inline void linear_finish(const struct linear *l, int64_t p, int64_t row, int64_t n_rows, const float *acc,
+                                 int64_t stride)
+{
+    const int64_t o = 16 * p;
+    const int n = l->O - o < 16 ? (int)(l->O - o) : 16;
+    for (int64_t r = 0; r < n_rows; r++, acc += stride) {
+        float *y = (float *)(l->y + (size_t)(row + r) * l->y_stride) + o;
+        const float *residual =
+            l->residual ? (const float *)(l->residual + (size_t)(row + r) * l->residual_stride) + o : NULL;
+        float sum[16];
+        memcpy(sum, acc, sizeof sum);
+        if (l->bias)
+            for (int i = 0; i < n; i++) sum[i] = sum[i] + l->bias[o + i];
+        if (residual)
+            for (int i = 0; i < n; i++) sum[i] = sum[i] + residual[i];
+        if (n == 16)
+            memcpy(y, sum, sizeof sum);
+        else
+            memcpy(y, sum, (size_t)n * sizeof *sum);
+    }
+}
+
+#endif

@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: MIT
+// device/cpu/pack and linear: packing gives the file's bytes back; every kernel at every level this machine runs gives
+// the reference's bytes (bf16: within a derived tolerance), for odd sizes, strides, extremes, one and two workers, with
+// an unreadable page behind every buffer.
+#include "support/support.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/cpuinfo.h"
+#include "device/cpu/linear.h"
+#include "device/cpu/pack.h"
+#include "ops/linear_ref.h"
+#include "tensor/blocks.h"
+
+static const fm_dtype types[] = {FM_F32,  FM_F16,  FM_BF16, FM_Q4_0, FM_Q4_1, FM_Q5_0,   FM_Q5_1,  FM_Q8_0,
+                                 FM_Q2_K, FM_Q3_K, FM_Q4_K, FM_Q5_K, FM_Q6_K, FM_IQ4_NL, FM_IQ4_XS};
+enum { N_TYPES = sizeof types / sizeof *types };
+
+static uint64_t seed = 1;
+static uint32_t random32(void)
+{
+    seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+    return (uint32_t)(seed >> 32);
+}
+static float random_unit(void)
+{
+    return (float)(int32_t)random32() * 0x1p-31f;
+}
+
+// --- buffers that end where an unreadable page begins ---
+
+struct guarded {
+    uint8_t *data, *map;
+    size_t map_bytes;
+};
+
+static struct guarded guarded_new(size_t bytes)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), body = (bytes + page - 1) / page * page;
+    struct guarded g = {.map_bytes = body + page};
+    g.map = mmap(NULL, g.map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(g.map != MAP_FAILED);
+    assert_int_equal(mprotect(g.map + body, page, PROT_NONE), 0);
+    g.data = g.map + body - bytes;
+    return g;
+}
+
+static void guarded_free(struct guarded *g)
+{
+    munmap(g->map, g->map_bytes);
+}
+
+// --- weights ---
+
+// bytes of the binary16 fields of a block; -1 ends
+static const int halves[FM_DTYPE_COUNT][3] = {
+    [FM_Q4_0] = {0, -1},    [FM_Q4_1] = {0, 2, -1},   [FM_Q5_0] = {0, -1},   [FM_Q5_1] = {0, 2, -1},
+    [FM_Q8_0] = {0, -1},    [FM_Q2_K] = {80, 82, -1}, [FM_Q3_K] = {108, -1}, [FM_Q4_K] = {0, 2, -1},
+    [FM_Q5_K] = {0, 2, -1}, [FM_Q6_K] = {208, -1},    [FM_IQ4_NL] = {0, -1}, [FM_IQ4_XS] = {0, -1},
+};
+
+enum fill { RANDOM, ZEROS, LOWEST, HIGHEST, HUGE_SCALES, FILLS };
+
+// Random codes with sensible scales, or an extreme: all code bits 0 or 1, scales at binary16's end.
+static void fill_weights(fm_dtype dtype, uint8_t *rows, size_t bytes, enum fill fill)
+{
+    const struct fm_dtype_info *info = fm_dtype_info(dtype);
+    for (size_t i = 0; i < bytes; i++)
+        rows[i] = fill == RANDOM || fill == HUGE_SCALES ? (uint8_t)random32() : fill == HIGHEST ? 0xff : 0;
+    for (size_t at = 0; at < bytes; at += (size_t)info->block_bytes) {
+        if (info->block_elements == 1) {
+            const float f = fill == ZEROS ? 0 : fill == LOWEST ? -1e-30f : fill == HIGHEST ? 3e4f : random_unit();
+            fm__quantise_row(dtype, &f, 1, rows + at);
+            continue;
+        }
+        for (const int *h = halves[dtype]; *h >= 0; h++) {
+            const float f = fill == ZEROS ? 0 : fill == HUGE_SCALES ? (random32() & 1 ? 65504 : -65504) : random_unit();
+            const uint16_t bits = fm__f32_to_f16(f);
+            memcpy(rows + at + *h, &bits, 2);
+        }
+    }
+}
+
+static void packing_gives_the_files_bytes_back(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][2] = {{1, 256}, {15, 512}, {16, 256}, {17, 768}, {33, 256}};
+    for (int t = 0; t < N_TYPES; t++) {
+        const fm_dtype dtype = types[t];
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            const int64_t O = sizes[i][0], K = sizes[i][1] + (fm_dtype_info(dtype)->block_elements == 1 ? 3 : 0);
+            const size_t row = fm_dtype_row_bytes(dtype, K), bytes = row * (size_t)O;
+            struct guarded file = guarded_new(bytes), packed = guarded_new(fm__pack_bytes(dtype, O, K));
+            struct guarded back = guarded_new(bytes);
+            fill_weights(dtype, file.data, bytes, RANDOM);
+            memset(packed.data, 0xa5, fm__pack_bytes(dtype, O, K));
+            // in two steps, as a loader does
+            const int64_t first = O > 16 ? 16 : O;
+            fm__pack_rows(dtype, K, 0, first, file.data, packed.data);
+            if (O > first) fm__pack_rows(dtype, K, first, O - first, file.data + row * (size_t)first, packed.data);
+            fm__unpack_rows(dtype, K, 0, O, packed.data, back.data);
+            assert_memory_equal(back.data, file.data, bytes);
+            fm__unpack_rows(dtype, K, O - 1, 1, packed.data, back.data);
+            assert_memory_equal(back.data, file.data + row * (size_t)(O - 1), row);
+            float *want = malloc((size_t)K * 4), *got = malloc((size_t)K * 4);
+            fm__dequantise_row(dtype, file.data + row * (size_t)(O - 1), K, want);
+            fm__packed_dequantise_row(dtype, K, packed.data, O - 1, got);
+            assert_memory_equal(want, got, (size_t)K * 4);
+            free(want);
+            free(got);
+            // as small as the file's 16 rows
+            if (O % 16 == 0 && dtype != FM_BF16) assert_int_equal(fm__pack_bytes(dtype, O, K), bytes);
+            guarded_free(&file);
+            guarded_free(&packed);
+            guarded_free(&back);
+        }
+        assert_int_equal(fm__pack_bytes(dtype, INT64_MAX / 2, 1024), 0);
+        assert_int_equal(fm__pack_bytes(dtype, 0, 256), 0);
+    }
+    assert_int_equal(fm__pack_bytes(FM_Q4_K, 16, 128), 0);
+    assert_int_equal(fm__pack_bytes(FM_Q8A, 16, 128), 0);
+}
+
+// --- one call ---
+
+struct problem {
+    int64_t N, O, K;
+    fm_dtype dtype, act;
+    enum fill fill;
+    int bias, residual, in_place; // in_place: y is the residual
+    int wide;                     // rows of x and y lie further apart than they are long
+};
+
+struct operands {
+    struct guarded x, w, packed, bias, residual, y;
+    size_t x_stride, y_stride;
+};
+
+static void fill_x(const struct problem *p, struct operands *o)
+{
+    float *row = malloc((size_t)p->K * 4);
+    for (int64_t n = 0; n < p->N; n++) {
+        const float scale = p->fill == HUGE_SCALES ? 1e20f : n % 5 == 3 ? 1e-20f : 1;
+        for (int64_t k = 0; k < p->K; k++) row[k] = n % 7 == 6 || k / 32 % 6 == 5 ? 0 : random_unit() * scale;
+        if (p->fill == HIGHEST)
+            for (int64_t k = 0; k < p->K; k++) row[k] = k & 1 ? 1 : -1;
+        fm__quantise_row(p->act, row, p->K, o->x.data + (size_t)n * o->x_stride);
+    }
+    free(row);
+}
+
+static void operands_new(const struct problem *p, struct operands *o)
+{
+    const size_t x_row = fm_dtype_row_bytes(p->act, p->K), w_row = fm_dtype_row_bytes(p->dtype, p->K);
+    o->x_stride = x_row + (p->wide ? 64 : 0);
+    o->y_stride = (size_t)p->O * 4 + (p->wide ? 20 : 0);
+    o->x = guarded_new(o->x_stride * (size_t)(p->N - 1) + x_row);
+    o->w = guarded_new(w_row * (size_t)p->O);
+    o->packed = guarded_new(fm__pack_bytes(p->dtype, p->O, p->K));
+    o->bias = guarded_new((size_t)p->O * 4);
+    o->residual = guarded_new(o->y_stride * (size_t)(p->N - 1) + (size_t)p->O * 4);
+    o->y = guarded_new(o->y_stride * (size_t)(p->N - 1) + (size_t)p->O * 4);
+    fill_weights(p->dtype, o->w.data, w_row * (size_t)p->O, p->fill);
+    fm__pack_rows(p->dtype, p->K, 0, p->O, o->w.data, o->packed.data);
+    fill_x(p, o);
+    for (int64_t i = 0; i < p->O; i++) ((float *)o->bias.data)[i] = random_unit();
+    for (int64_t n = 0; n < p->N; n++)
+        for (int64_t i = 0; i < p->O; i++)
+            ((float *)(o->residual.data + (size_t)n * o->y_stride))[i] = random_unit() * 10;
+}
+
+static void operands_free(struct operands *o)
+{
+    guarded_free(&o->x);
+    guarded_free(&o->w);
+    guarded_free(&o->packed);
+    guarded_free(&o->bias);
+    guarded_free(&o->residual);
+    guarded_free(&o->y);
+}
+
+static struct fm_tensor matrix(fm_dtype dtype, int64_t rows, int64_t columns, size_t stride, void *data)
+{
+    struct fm_tensor t = {.dtype = dtype, .rank = 2, .dims = {rows, columns}, .data = data};
+    fm_tensor_set_contiguous(&t);
+    t.strides[0] = (int64_t)stride;
+    return t;
+}
+
+struct run {
+    fm__kernel_fn *kernel;
+    struct fm__call *call;
+    int count;
+};
+struct run_worker {
+    struct run *run;
+    struct fm__worker worker;
+};
+
+static void *enter(void *arg)
+{
+    struct run_worker *w = arg;
+    w->run->kernel(w->run->call, &w->worker);
+    return NULL;
+}
+
+static struct guarded scratch[2]; // made once: a call may find anything in it
+
+static void run_workers(fm__kernel_fn *kernel, struct fm__call *call, int count)
+{
+    struct run run = {kernel, call, count};
+    struct run_worker w[2];
+    pthread_t thread;
+    for (int i = 0; i < count; i++) {
+        if (!scratch[i].data) {
+            scratch[i] = guarded_new(FM__WORKER_SCRATCH);
+            memset(scratch[i].data, 0x7f, FM__WORKER_SCRATCH);
+        }
+        w[i] = (struct run_worker){&run, {.index = i, .count = count, .scratch = scratch[i].data}};
+    }
+    if (count > 1) assert_int_equal(pthread_create(&thread, NULL, enter, &w[1]), 0);
+    enter(&w[0]);
+    if (count > 1) pthread_join(thread, NULL);
+}
+
+// y as bytes [N][O], from the kernel or (NULL) the reference
+static float *product(const struct problem *p, struct operands *o, fm__kernel_fn *kernel, int layout, int count)
+{
+    atomic_int_fast64_t next = 0;
+    struct fm__call call = {.n_in = 4, .n_out = 1, .rows = p->N, .next = &next};
+    const size_t y_bytes = o->y_stride * (size_t)(p->N - 1) + (size_t)p->O * 4;
+    if (p->in_place)
+        memcpy(o->y.data, o->residual.data, y_bytes);
+    else
+        memset(o->y.data, 0x7f, y_bytes);
+    call.in[0] = matrix(p->act, p->N, p->K, o->x_stride, o->x.data);
+    call.in[1] = matrix(p->dtype, p->O, p->K, fm_dtype_row_bytes(p->dtype, p->K),
+                        layout == FM_LAYOUT_ROWS ? o->w.data : o->packed.data);
+    call.in[1].layout = layout;
+    call.in[2] = (struct fm_tensor){.dtype = FM_DTYPE_COUNT};
+    call.in[3] = call.in[2];
+    if (p->bias) call.in[2] = (struct fm_tensor){.dtype = FM_F32, .rank = 1, .dims = {p->O}, .data = o->bias.data};
+    if (p->residual || p->in_place)
+        call.in[3] = matrix(FM_F32, p->N, p->O, o->y_stride, p->in_place ? o->y.data : o->residual.data);
+    call.out[0] = matrix(FM_F32, p->N, p->O, o->y_stride, o->y.data);
+    if (kernel)
+        run_workers(kernel, &call, count);
+    else
+        fm__ref_linear(&call);
+    float *y = malloc((size_t)(p->N * p->O) * 4);
+    for (int64_t n = 0; n < p->N; n++) memcpy(y + n * p->O, o->y.data + (size_t)n * o->y_stride, (size_t)p->O * 4);
+    return y;
+}
+
+static const char *describe(const struct problem *p, const char *kernel, int layout)
+{
+    static char text[200];
+    snprintf(text, sizeof text, "%s %s %s N=%d O=%d K=%d fill=%d bias=%d residual=%d in_place=%d wide=%d", kernel,
+             fm_dtype_info(p->dtype)->name, layout ? "packed" : "rows", (int)p->N, (int)p->O, (int)p->K, p->fill,
+             p->bias, p->residual, p->in_place, p->wide);
+    return text;
+}
+
+static void compare(const struct problem *p, struct operands *o, const float *want, const struct fm__linear_kernel *k,
+                    int layout, int count)
+{
+    float *got = product(p, o, k->run, layout, count);
+    for (int64_t i = 0; i < p->N * p->O; i++)
+        if (memcmp(got + i, want + i, 4) && !(isnan(got[i]) && isnan(want[i])))
+            fail_msg("%s: y[%d, %d] is %a, want %a", describe(p, k->name, layout), (int)(i / p->O), (int)(i % p->O),
+                     got[i], want[i]);
+    free(got);
+}
+
+// Every kernel this machine runs, both layouts.
+static int check(const struct problem *p)
+{
+    struct operands o;
+    int n = 0;
+    operands_new(p, &o);
+    float *want = product(p, &o, NULL, FM_LAYOUT_ROWS, 1);
+    fm__kernel_fn *last = NULL;
+    for (int level = 0; level < FM__CPU_LEVELS; level++) {
+        if (!fm__cpu_has(level)) continue;
+        // as for this many rows, and as for a large batch: thresholds may not hide a kernel
+        for (int large = 0; large < 2; large++) {
+            const struct fm__linear_kernel k = fm__linear_kernel(p->dtype, p->act, level, large ? 512 : p->N);
+            if (!k.run || k.run == last) continue;
+            last = k.run;
+            compare(p, &o, want, &k, FM__LAYOUT_PACK16, 1);
+            compare(p, &o, want, &k, FM_LAYOUT_ROWS, 2);
+            n++;
+        }
+    }
+    free(want);
+    operands_free(&o);
+    return n;
+}
+
+static const int64_t batches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 33};
+static const int64_t outputs[] = {1, 15, 16, 17, 33, 48};
+
+static void sizes(fm_dtype act)
+{
+    for (int t = 0; t < N_TYPES; t++) {
+        const int block = fm_dtype_info(types[t])->block_elements;
+        if (act == FM_Q8A && block < 32) continue;
+        int n_kernels = 0;
+        for (size_t n = 0; n < sizeof batches / sizeof *batches; n++)
+            for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++) {
+                const int variant = (int)(n + i);
+                const int64_t K = block * (1 + variant % (block == 256 ? 2 : 5)) + (block == 1 ? 37 * variant : 0);
+                n_kernels = check(&(struct problem){.N = batches[n],
+                                                    .O = outputs[i],
+                                                    .K = K,
+                                                    .dtype = types[t],
+                                                    .act = act,
+                                                    .fill = variant % 4 ? RANDOM : (enum fill)(variant / 4 % FILLS),
+                                                    .bias = variant & 1,
+                                                    .residual = variant >> 1 & 1,
+                                                    .in_place = variant % 5 == 4,
+                                                    .wide = variant % 3 == 1});
+            }
+        if (!n_kernels)
+            printf("skipped: no %s kernel for %s on this machine\n", fm_dtype_info(act)->name,
+                   fm_dtype_info(types[t])->name);
+    }
+}
+
+static void integer_products(void **state)
+{
+    (void)state;
+    sizes(FM_Q8A);
+}
+
+static void float_products(void **state)
+{
+    (void)state;
+    sizes(FM_F32);
+}
+
+static void extremes(void **state)
+{
+    (void)state;
+    for (int t = 0; t < N_TYPES; t++)
+        for (int fill = 0; fill < FILLS; fill++)
+            for (int n = 0; n < 3; n++) {
+                struct problem p = {.N = (int[]){1, 12, 40}[n],
+                                    .O = 33,
+                                    .K = 512,
+                                    .dtype = types[t],
+                                    .act = FM_F32,
+                                    .fill = (enum fill)fill};
+                check(&p);
+                p.act = FM_Q8A;
+                if (fm_dtype_info(types[t])->block_elements >= 32) check(&p);
+            }
+}
+
+// columns in several pieces, and items of many rows
+static void large(void **state)
+{
+    (void)state;
+    static const fm_dtype some[] = {FM_Q4_1, FM_Q6_K, FM_Q8_0, FM_F16};
+    for (size_t t = 0; t < sizeof some / sizeof *some; t++) {
+        const fm_dtype act = some[t] == FM_F16 ? FM_F32 : FM_Q8A;
+        check(&(struct problem){.N = 13, .O = 20, .K = 3328, .dtype = some[t], .act = act, .bias = 1});
+        check(&(struct problem){.N = 531, .O = 17, .K = 256, .dtype = some[t], .act = act, .in_place = 1});
+        check(&(struct problem){.N = 2, .O = 16, .K = 40960, .dtype = some[t], .act = act});
+    }
+}
+
+static void quantisers_agree(void **state)
+{
+    (void)state;
+    for (int64_t K = 32; K <= 352; K += 32) {
+        struct guarded x = guarded_new((size_t)K * 4), want = guarded_new(fm__q8a_row_bytes(K)),
+                       got = guarded_new(fm__q8a_row_bytes(K));
+        for (int round = 0; round < 20; round++) {
+            float *v = (float *)x.data;
+            for (int64_t i = 0; i < K; i++) {
+                v[i] = random_unit() * (round == 1 ? 1e38f : round == 2 ? 1e-30f : round == 3 ? 1e-44f : 1);
+                if (round == 4) v[i] = 0;
+                if (round == 5) v[i] = (float)(int)(random32() % 255 - 127) * 0.5f; // many ties
+            }
+            fm__q8a_quantise_row(v, K, want.data);
+            for (int level = 0; level < FM__CPU_LEVELS; level++) {
+                if (!fm__cpu_has(level)) continue;
+                memset(got.data, 0x55, fm__q8a_row_bytes(K));
+                fm__q8a_quantiser(level)(v, K, got.data);
+                assert_memory_equal(got.data, want.data, fm__q8a_row_bytes(K));
+            }
+        }
+        guarded_free(&x);
+        guarded_free(&want);
+        guarded_free(&got);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(packing_gives_the_files_bytes_back),
+        cmocka_unit_test(quantisers_agree),
+        cmocka_unit_test(integer_products),
+        cmocka_unit_test(float_products),
+        cmocka_unit_test(extremes),
+        cmocka_unit_test(large),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
