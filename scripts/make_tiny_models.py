@@ -113,7 +113,7 @@ def gpt2(path, seed, c):
     m.finish()
 
 
-def peer_logits(path, tokens):
+def peer_logits(path, tokens, scaling=0, scale=1.0):
     import llama_cpp as L
     L.llama_backend_init()
     mp = L.llama_model_default_params()
@@ -126,6 +126,8 @@ def peer_logits(path, tokens):
     cp.flash_attn_type = 0
     cp.n_threads = cp.n_threads_batch = 1
     cp.swa_full = True
+    if scaling:  # 1 linear, 2 YaRN
+        cp.rope_scaling_type, cp.rope_freq_scale = scaling, 1.0 / scale
     ctx = L.llama_init_from_model(model, cp)
     batch = L.llama_batch_init(len(tokens), 0, 1)
     batch.n_tokens = len(tokens)
@@ -159,6 +161,8 @@ def main():
         make(path)
         peer_logits(path, tokens).tofile(os.path.join(to, f"{name}.logits"))
         print(name, os.path.getsize(path), "bytes")
+    for name, scaling in (("linear", 1), ("yarn", 2)):  # the llama model, positions scaled by 4
+        peer_logits(os.path.join(to, "llama.gguf"), tokens, scaling, 4.0).tofile(os.path.join(to, f"llama-{name}.logits"))
 
 
 if __name__ == "__main__":

@@ -117,6 +117,33 @@ static void logits_equal_llama_cpp(void **state)
     free(all), free(again);
 }
 
+// Positions scaled by 4 on request, as llama.cpp scales them.
+static void scaled_positions_equal_llama_cpp(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *golden;
+        int scaling;
+    } cases[] = {{"llama-linear", FM_ROPE_LINEAR}, {"llama-yarn", FM_ROPE_YARN}};
+    struct fm_error err;
+    float *all = malloc((size_t)N_TOKENS * N_VOCAB * sizeof *all);
+    for (int i = 0; i < 2; i++) {
+        struct run r;
+        char path[4096];
+        snprintf(path, sizeof path, "%s", test_data("tiny/llama.gguf"));
+        assert_ok(fm_device_open("cpu", NULL, &r.device, &err), err);
+        struct fm_model_opts opts = {.device = r.device, .rope_scaling = cases[i].scaling, .rope_scale = 4};
+        assert_ok(fm_model_open(path, &opts, &r.model, &err), err);
+        assert_ok(fm_batcher_new(r.model, &(struct fm_batcher_opts){.kv_format = "f32"}, &r.batcher, &err), err);
+        evaluate(&r, N_TOKENS, all);
+        double d = distance(cases[i].golden, all);
+        printf("%s: max |dlogit| / max |logit| = %.2g\n", cases[i].golden, d);
+        assert_true(d <= 1e-5);
+        close_run(&r);
+    }
+    free(all);
+}
+
 // llama.cpp rounds activations to 8 bits (1/254 of a block's largest); over two layers of random weights that moves
 // logits by some 4 % of the largest. A dropped minimum or scale moves them by more than 50 %.
 static void q4_1_close_to_llama_cpp(void **state)
@@ -429,6 +456,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_equal_llama_cpp),
         cmocka_unit_test(q4_1_close_to_llama_cpp),
+        cmocka_unit_test(scaled_positions_equal_llama_cpp),
         cmocka_unit_test(sim_agrees_under_seeds),
         cmocka_unit_test(batch_mates_change_nothing),
         cmocka_unit_test(prefixes_are_shared),
