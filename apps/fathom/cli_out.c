@@ -80,6 +80,11 @@ static void draw(const struct fm_cli_progress *p, uint64_t done)
         fprintf(stderr, "[%.*s%.*s] %3d %% ", filled, "##############################", 30 - filled,
                 "..............................", (int)((double)done * 100 / (double)p->total));
     }
+    if (p->count) {
+        fprintf(stderr, "%llu of %llu, %.1f/s\033[K", (unsigned long long)done, (unsigned long long)p->total,
+                seconds > 0 ? (double)(done - p->begun_at) / seconds : 0);
+        return;
+    }
     fprintf(stderr, "%s", fm__cli_bytes(have, done));
     if (p->total) fprintf(stderr, " of %s", fm__cli_bytes(all, p->total));
     if (per_second) fprintf(stderr, ", %s/s", fm__cli_bytes(rate, per_second));

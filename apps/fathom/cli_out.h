@@ -31,6 +31,7 @@ struct fm_cli_progress {
     int64_t drawn_ns, begun_ns;
     uint64_t begun_at;
     bool on;
+    bool count; // of things rather than of bytes: set after begin
 };
 void fm__cli_progress_begin(struct fm_cli_progress *p, const char *label, uint64_t done, uint64_t total);
 void fm__cli_progress_update(struct fm_cli_progress *p, uint64_t done);

@@ -52,7 +52,7 @@ static void on_logits(void *context, struct fm_session *session, int position, c
     if (a->row) w->run->status = a->row(a->context, w->chunk, i, logits, next, w->run->err);
 }
 
-// A fresh session a window: nothing cached may stand in for a position that must be scored.
+// A fresh session a window, and append rather than sync: no cached page may stand in for a position that must be scored.
 static fm_status begin_window(struct run *run, struct fm_batcher *batcher, struct window *w, int32_t chunk,
                               struct fm_error *err)
 {
@@ -62,7 +62,7 @@ static fm_status begin_window(struct run *run, struct fm_batcher *batcher, struc
     fm_session_on_logits(w->session, fm__scored_first(a->ctx), on_logits, w);
     memcpy(run->tokens, a->tokens + (int64_t)chunk * a->ctx, (size_t)a->ctx * sizeof *run->tokens);
     if (a->bos >= 0) run->tokens[0] = a->bos;
-    return fm_session_sync(w->session, run->tokens, a->ctx, err);
+    return fm_session_append(w->session, run->tokens, a->ctx, err);
 }
 
 static void end_windows(struct run *run)
