@@ -49,7 +49,9 @@ static fm_status run_passes(struct fm__plan *plan, const struct fm__graph *g, st
         }
         FM_TRY(take_graph(plan, next, err));
     }
-    return plan->opts.no_fusion ? FM_OK : take_graph(plan, fm__pass_fuse(plan->graph), err);
+    if (plan->opts.no_fusion) return FM_OK;
+    FM_TRY(take_graph(plan, fm__pass_share_angles(plan->graph), err));
+    return take_graph(plan, fm__pass_fuse(plan->graph), err);
 }
 
 static bool same_dims(const struct fm__value *v, const struct fm_tensor *t)

@@ -99,6 +99,48 @@ struct fm__graph *fm__pass_activations(const struct fm__graph *g, fm__choose_act
     return to;
 }
 
+// What decides the angles of a rope node: the attributes without those that only say where they are applied.
+static union fm__attrs angle_attrs(const struct fm__node *rope)
+{
+    union fm__attrs attrs = rope->attrs;
+    attrs.rope.head_dim = attrs.rope.neox = attrs.rope.backward = 0;
+    return attrs;
+}
+
+// The angles of an earlier node of the new graph, or FM__NONE.
+static fm__val find_angles(const struct fm__graph *g, const fm__val in[2], const union fm__attrs *attrs)
+{
+    for (int i = 0; i < g->n_nodes; i++) {
+        const struct fm__node *node = &g->nodes[i];
+        if (node->op == FM__OP_ROPE_ANGLES && node->in[0] == in[0] && node->in[1] == in[1] &&
+            !memcmp(&node->attrs, attrs, sizeof *attrs))
+            return node->out[0];
+    }
+    return FM__NONE;
+}
+
+struct fm__graph *fm__pass_share_angles(const struct fm__graph *g)
+{
+    struct replay r;
+    if (!replay_begin(&r, g)) return NULL;
+    for (int i = 0; i < g->n_nodes; i++) {
+        const struct fm__node *node = &g->nodes[i];
+        fm__val in[FM__MAX_IN];
+        for (int k = 0; k < FM__MAX_IN; k++) in[k] = FM__NONE;
+        map_inputs(&r, node, in);
+        int n_in = node->n_in;
+        if (node->op == FM__OP_ROPE && in[3] == FM__NONE) {
+            union fm__attrs attrs = angle_attrs(node);
+            in[3] = find_angles(r.to, in + 1, &attrs);
+            if (in[3] == FM__NONE)
+                in[3] = fm__graph_add(r.to, FM__OP_ROPE_ANGLES, in[2] == FM__NONE ? 1 : 2, in + 1, &attrs);
+            n_in = 4;
+        }
+        emit(&r, i, n_in, in, &node->attrs);
+    }
+    return finish(&r);
+}
+
 // The out_dtype of an op that can store its rows in an activation format; NULL for the others.
 static int *out_dtype_of(enum fm__op_id op, union fm__attrs *attrs)
 {

@@ -9,10 +9,13 @@
 typedef fm_dtype fm__choose_activation(void *context, const struct fm__value *weight);
 struct fm__graph *fm__pass_activations(const struct fm__graph *g, fm__choose_activation *choose, void *context);
 
+// Takes the angles out of rope: one rope_angles for all ropes of equal rows, factors and scaling.
+struct fm__graph *fm__pass_share_angles(const struct fm__graph *g);
+
 // Fuses what has one reader: cast into the op before it (out_dtype), add into linear (residual). Drops dead nodes.
 struct fm__graph *fm__pass_fuse(const struct fm__graph *g);
 
-// All three return NULL without memory; a failed shape rule sticks to the result (fm__graph_check).
+// All return NULL without memory; a failed shape rule sticks to the result (fm__graph_check).
 struct fm__graph *fm__pass_drop_dead(const struct fm__graph *g);
 
 #endif

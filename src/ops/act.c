@@ -1,48 +1,45 @@
 // SPDX-License-Identifier: MIT
 // act: y = f(x), f one of SiLU, GELU (tanh form or erf), ReLU.  x f32 [N, X] -> [N, X] f32 or q8a.
 // SiLU: arXiv 1702.03118; GELU: arXiv 1606.08415.
-#include <math.h>
-
 #include "base/error.h"
 #include "ops/elementwise.h"
+#include "ops/functions.h"
 #include "ops/op.h"
 #include "ops/rows_out.h"
 
-static const double sqrt_2_over_pi = 0.79788456080286535588, gelu_cubic = 0.044715; // GELU paper, section 2
-
-float fm__act(int act, float value)
+float fm__act(int act, float x)
 {
-    double x = value;
     switch (act) {
     case FM__ACT_SILU:
-        return (float)(x / (1 + exp(-x)));
+        return x * fm__fn_sigmoid(x);
     case FM__ACT_GELU_TANH:
-        return (float)(0.5 * x * (1 + tanh(sqrt_2_over_pi * (x + gelu_cubic * x * x * x))));
+        return x * fm__fn_sigmoid(FM__TWICE_SQRT_2_OVER_PI * x * fmaf(FM__GELU_CUBIC * x, x, 1.0f));
     case FM__ACT_GELU_ERF:
-        return (float)(0.5 * x * (1 + erf(x * 0.70710678118654752440)));
+        return x * fm__fn_normal(x);
     case FM__ACT_RELU:
-        return value > 0 ? value : 0;
+        return x > 0 ? x : 0;
     default:
-        return value;
+        return x;
     }
 }
 
-float fm__act_derivative(int act, float value)
+// SiLU: s (1 + x (1 - s)).  GELU tanh: s + x s (1 - s) du with du the derivative of 2u.  GELU erf: Phi(x) + x phi(x).
+float fm__act_derivative(int act, float x)
 {
-    double x = value;
     switch (act) {
     case FM__ACT_SILU: {
-        double s = 1 / (1 + exp(-x));
-        return (float)(s * (1 + x * (1 - s)));
+        float s = fm__fn_sigmoid(x);
+        return s * fmaf(x, 1.0f - s, 1.0f);
     }
     case FM__ACT_GELU_TANH: {
-        double t = tanh(sqrt_2_over_pi * (x + gelu_cubic * x * x * x));
-        return (float)(0.5 * (1 + t) + 0.5 * x * (1 - t * t) * sqrt_2_over_pi * (1 + 3 * gelu_cubic * x * x));
+        float s = fm__fn_sigmoid(FM__TWICE_SQRT_2_OVER_PI * x * fmaf(FM__GELU_CUBIC * x, x, 1.0f));
+        float du = FM__TWICE_SQRT_2_OVER_PI * fmaf(3.0f * FM__GELU_CUBIC * x, x, 1.0f);
+        return fmaf(x * s * (1.0f - s), du, s);
     }
     case FM__ACT_GELU_ERF:
-        return (float)(0.5 * (1 + erf(x * 0.70710678118654752440)) + x * 0.39894228040143267794 * exp(-0.5 * x * x));
+        return fmaf(x * FM__INV_SQRT_2_PI, fm__fn_exp(-0.5f * x * x), fm__fn_normal(x));
     case FM__ACT_RELU:
-        return value > 0 ? 1.0f : 0.0f;
+        return x > 0 ? 1.0f : 0.0f;
     default:
         return 1.0f;
     }

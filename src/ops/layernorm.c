@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "base/error.h"
+#include "ops/functions.h"
 #include "ops/op.h"
 #include "ops/rows_out.h"
 
@@ -26,11 +27,11 @@ static void reference(const struct fm__call *c)
     for (int64_t n = 0; n < c->in[0].dims[0]; n++) {
         const float *x = (const float *)c->in[0].data + n * x_len;
         float *y = c->workspace;
-        double mean = 0, var = 0;
-        for (int64_t i = 0; i < x_len; i++) mean += x[i];
-        mean /= (double)x_len;
-        for (int64_t i = 0; i < x_len; i++) var += (x[i] - mean) * (x[i] - mean);
-        double inv = 1.0 / sqrt(var / (double)x_len + c->attrs->norm.eps);
+        double sums[16] = {0}, squares[16] = {0};
+        for (int64_t i = 0; i < x_len; i++) sums[i % 16] += x[i];
+        double mean = fm__fn_sum16(sums) / (double)x_len;
+        for (int64_t i = 0; i < x_len; i++) squares[i % 16] += (x[i] - mean) * (x[i] - mean);
+        double inv = 1.0 / sqrt(fm__fn_sum16(squares) / (double)x_len + c->attrs->norm.eps);
         for (int64_t i = 0; i < x_len; i++) y[i] = (float)((x[i] - mean) * inv) * w[i] + (b ? b[i] : 0.0f);
         fm__store_row(y, x_len, &c->out[0], n);
     }

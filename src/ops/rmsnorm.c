@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "base/error.h"
+#include "ops/functions.h"
 #include "ops/op.h"
 #include "ops/rows_out.h"
 
@@ -19,7 +20,8 @@ static fm_status shape(struct fm__shape *s)
     return fm__shape_rows_out(s, 0, s->attrs->norm.out_dtype);
 }
 
-// One row at a time through a small buffer: a row may have to be quantised as a whole.
+// One row at a time through a small buffer: a row may have to be quantised as a whole. The sum in double: squares of
+// large f32 overflow, and the order hardly shows.
 static void reference(const struct fm__call *c)
 {
     int64_t x_len = c->in[0].dims[1], e = c->in[1].dims[0];
@@ -28,10 +30,10 @@ static void reference(const struct fm__call *c)
         const float *x = (const float *)c->in[0].data + n * x_len;
         float *y = c->workspace;
         for (int64_t h = 0; h < x_len; h += e) {
-            double sum = 0;
-            for (int64_t i = 0; i < e; i++) sum += (double)x[h + i] * x[h + i];
-            double inv = 1.0 / sqrt(sum / (double)e + c->attrs->norm.eps);
-            for (int64_t i = 0; i < e; i++) y[h + i] = (float)(x[h + i] * inv) * w[i];
+            double lanes[16] = {0};
+            for (int64_t i = 0; i < e; i++) lanes[i % 16] += (double)x[h + i] * x[h + i];
+            float inv = (float)(1.0 / sqrt(fm__fn_sum16(lanes) / (double)e + c->attrs->norm.eps));
+            for (int64_t i = 0; i < e; i++) y[h + i] = x[h + i] * inv * w[i];
         }
         fm__store_row(y, x_len, &c->out[0], n);
     }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // softcap: y = c * tanh(x / c), c in attrs.scale.factor: Gemma 2's bound on logits (arXiv 2408.00118).  x f32.
-#include <math.h>
-
 #include "base/error.h"
+#include "ops/functions.h"
 #include "ops/op.h"
 
 static fm_status shape(struct fm__shape *s)
@@ -19,7 +18,7 @@ static void reference(const struct fm__call *c)
     const float *x = c->in[0].data;
     float cap = c->attrs->scale.factor;
     int64_t n = fm_tensor_elements(&c->in[0]);
-    for (int64_t i = 0; i < n; i++) ((float *)c->out[0].data)[i] = cap * tanhf(x[i] / cap);
+    for (int64_t i = 0; i < n; i++) ((float *)c->out[0].data)[i] = cap * fm__fn_tanh(x[i] / cap);
 }
 
 static void print(const union fm__attrs *attrs, FILE *to)

@@ -1,25 +1,60 @@
 // SPDX-License-Identifier: MIT
-// Which kernel serves a call. Later (higher) levels overwrite earlier ones; what none takes runs the reference.
+// Which kernel serves a call. Ops with a driver of their own choose for themselves (`chosen`); the streaming ops have a
+// table a level, and a higher level overwrites the lower ones. What none takes runs the reference.
 #include "device/cpu/kernels.h"
 
-#include "device/cpu/embed_cpu.h"
+#include "device/cpu/attention_cpu.h"
 #include "device/cpu/linear.h"
+#include "device/cpu/small.h"
 
-static struct fm__kernel linear(const struct fm__call *c, int level)
+typedef struct fm__kernel choose_fn(const struct fm__call *largest, int level);
+
+static struct fm__kernel choose_linear(const struct fm__call *largest, int level)
 {
-    if (c->attrs && c->attrs->linear.transpose_w) return (struct fm__kernel){0};
-    const struct fm__linear_kernel k = fm__linear_kernel(c->in[1].dtype, c->in[0].dtype, level, c->in[0].dims[0]);
+    if (largest->attrs && largest->attrs->linear.transpose_w) return (struct fm__kernel){0};
+    const struct fm__linear_kernel k =
+        fm__linear_kernel(largest->in[1].dtype, largest->in[0].dtype, level, largest->in[0].dims[0]);
     return (struct fm__kernel){.name = k.name, .run = k.run};
 }
 
+static struct fm__kernel choose_attention(const struct fm__call *largest, int level)
+{
+    (void)largest;
+    return (struct fm__kernel){fm__cpu_level_name(level), fm__cpu_attention(level), fm__cpu_attention_workspace};
+}
+
+static struct fm__kernel choose_kv_write(const struct fm__call *largest, int level)
+{
+    (void)largest;
+    return (struct fm__kernel){fm__cpu_level_name(level), fm__cpu_kv_write(level), NULL};
+}
+
+static choose_fn *const chosen[FM__OP_COUNT] = {
+    [FM__OP_LINEAR] = choose_linear,
+    [FM__OP_ATTENTION] = choose_attention,
+    [FM__OP_KV_WRITE] = choose_kv_write,
+};
+
+// Ascending; a level stands here when its architecture is this one.
+static const struct {
+    int level;
+    const char *name;
+    fm__kernel_fn *const *kernels;
+} small[] = {
+    {FM__CPU_REF, "plain", fm__small_plain},
+#if defined(__x86_64__)
+    {FM__CPU_AVX2, "avx2", fm__small_avx2},
+    {FM__CPU_AVX512, "avx512", fm__small_avx512},
+#endif
+};
+
 struct fm__kernel fm__kernel_select(enum fm__op_id op, const struct fm__call *largest, int level)
 {
-    switch (op) {
-    case FM__OP_LINEAR:
-        return linear(largest, level);
-    case FM__OP_EMBED:
-        return level ? (struct fm__kernel){.name = "embed", .run = fm__embed_cpu} : (struct fm__kernel){0};
-    default:
-        return (struct fm__kernel){0};
-    }
+    struct fm__kernel kernel = {0};
+    if (chosen[op]) return chosen[op](largest, level);
+    if (!fm__small_fits(op, largest)) return kernel;
+    for (size_t i = 0; i < sizeof small / sizeof *small; i++)
+        if (level >= small[i].level && small[i].kernels[op])
+            kernel = (struct fm__kernel){.name = small[i].name, .run = small[i].kernels[op]};
+    return kernel;
 }

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// The streaming kernels of level avx2.
+#include <math.h>
+#include <string.h>
+
+#include "device/cpu/linear.h"
+#include "device/cpu/small.h"
+#include "device/cpu/vmath_avx2.h"
+#include "ops/rope.h"
+
+#define SMALL_TABLE fm__small_avx2
+#define SMALL_QUANTISE fm__q8a_quantise_row_avx2
+#include "device/cpu/small.inc"

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// The streaming kernels of level avx512.
+#include <math.h>
+#include <string.h>
+
+#include "device/cpu/linear.h"
+#include "device/cpu/small.h"
+#include "device/cpu/vmath_avx512.h"
+#include "ops/rope.h"
+
+#define SMALL_TABLE fm__small_avx512
+#define SMALL_QUANTISE fm__q8a_quantise_row_avx512
+#include "device/cpu/small.inc"

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// Streaming kernels without vector code of their own: copies of rows, and angles in double. For every machine.
+#include <string.h>
+
+#include "device/cpu/pack.h"
+#include "device/cpu/small.h"
+#include "ops/rope.h"
+#include "tensor/blocks.h"
+
+int fm__small_fits(enum fm__op_id op, const struct fm__call *largest)
+{
+    const struct fm_tensor *y = &largest->out[0];
+    if (y->dtype == FM_F32 && op != FM__OP_ROPE && op != FM__OP_ROPE_ANGLES) return 1;
+    return y->dims[y->rank - 1] <= FM__WORKER_SCRATCH / (2 * (int)sizeof(float));
+}
+
+static void embed(const struct fm__call *c, struct fm__worker *w)
+{
+    (void)w;
+    const struct fm_tensor *weight = &c->in[0];
+    const int32_t *tokens = c->in[1].data;
+    int64_t len = weight->dims[1], begin, end;
+    while (fm__take_rows(c, c->out[0].dims[0], len, &begin, &end))
+        for (int64_t n = begin; n < end; n++) {
+            float *y = (float *)c->out[0].data + n * len;
+            if (weight->layout == FM__LAYOUT_PACK16)
+                fm__packed_dequantise_row(weight->dtype, len, weight->data, tokens[n], y);
+            else
+                fm__dequantise_row(weight->dtype, (const char *)weight->data + tokens[n] * weight->strides[0], len, y);
+        }
+}
+
+static void gather_rows(const struct fm__call *c, struct fm__worker *w)
+{
+    (void)w;
+    const int32_t *index = c->in[1].data;
+    int64_t len = c->in[0].dims[1], begin, end;
+    while (fm__take_rows(c, c->in[1].dims[0], len, &begin, &end))
+        for (int64_t n = begin; n < end; n++)
+            memcpy((float *)c->out[0].data + n * len, (const float *)c->in[0].data + index[n] * len,
+                   (size_t)len * sizeof(float));
+}
+
+static void slice(const struct fm__call *c, struct fm__worker *w)
+{
+    (void)w;
+    const struct fm__attr_slice *a = &c->attrs->slice;
+    int64_t begin, end;
+    while (fm__take_rows(c, c->in[0].dims[0], a->count, &begin, &end))
+        for (int64_t n = begin; n < end; n++)
+            memcpy((float *)c->out[0].data + n * a->count,
+                   (const float *)c->in[0].data + n * c->in[0].dims[1] + a->begin, (size_t)a->count * sizeof(float));
+}
+
+// About 40 ns an angle: rows are worth sharing from a few on.
+static void rope_angles(const struct fm__call *c, struct fm__worker *w)
+{
+    const struct fm__attr_rope *a = &c->attrs->rope;
+    const float *factors = c->n_in > 1 ? c->in[1].data : NULL;
+    double *frequencies = (double *)w->scratch;
+    int known = 0;
+    int64_t begin, end;
+    while (fm__take_rows(c, c->out[0].dims[0], (int64_t)a->n_rot * 64, &begin, &end))
+        for (int64_t n = begin; n < end; n++) {
+            const int32_t *row = (const int32_t *)c->in[0].data + n * FM__ROW_FIELDS;
+            float *y = (float *)c->out[0].data + n * a->n_rot;
+            for (; known < a->n_rot / 2; known++) frequencies[known] = fm__rope_frequency(a, known, factors);
+            fm__rope_turn(a, frequencies, row[FM__ROW_POS], y);
+        }
+}
+
+fm__kernel_fn *const fm__small_plain[FM__OP_COUNT] = {
+    [FM__OP_EMBED] = embed,
+    [FM__OP_GATHER_ROWS] = gather_rows,
+    [FM__OP_SLICE] = slice,
+    [FM__OP_ROPE_ANGLES] = rope_angles,
+};
