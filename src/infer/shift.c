@@ -22,11 +22,10 @@ struct shift {
 // Unit-length (cos, sin): a key keeps the attention factor it was stored with.
 static void turn_angles(struct shift *sh, const struct fm__attr_rope *rope)
 {
-    fm__rope_angles(rope, -(int64_t)sh->discard, sh->factors, sh->cosines, sh->sines);
     for (int i = 0; i < rope->n_rot / 2; i++) {
-        float length = hypotf(sh->cosines[i], sh->sines[i]);
-        sh->cosines[i] /= length;
-        sh->sines[i] /= length;
+        double theta = -(double)sh->discard * fm__rope_frequency(rope, i, sh->factors);
+        sh->cosines[i] = (float)cos(theta);
+        sh->sines[i] = (float)sin(theta);
     }
 }
 
