@@ -3,6 +3,7 @@
 #include "support/support.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -120,6 +122,50 @@ static void odd_files(void **state)
     assert_string_equal(text, "");
     fm__free(text);
     unlink(in_tmp("empty"));
+}
+
+// The program's own fsync and rename stand in for libc's: they note what the library calls, in order.
+static char calls[64];
+static bool fail_fsync;
+
+int fsync(int fd)
+{
+    struct stat st;
+    if (fail_fsync) {
+        errno = EIO;
+        return -1;
+    }
+    if (!fstat(fd, &st)) strncat(calls, S_ISDIR(st.st_mode) ? "folder " : "file ", sizeof calls - strlen(calls) - 1);
+    return (int)syscall(SYS_fsync, fd);
+}
+
+int rename(const char *from, const char *to)
+{
+    strncat(calls, "rename ", sizeof calls - strlen(calls) - 1);
+    return (int)syscall(SYS_renameat2, -100 /* AT_FDCWD */, from, -100, to, 0);
+}
+
+static void durable_before_it_appears(void **state)
+{
+    (void)state;
+    struct fm_error err = {0};
+    calls[0] = '\0';
+    assert_ok(fm__file_write_all(in_tmp("durable"), "text", 4, &err), err);
+    assert_string_equal(calls, "file rename folder ");
+    calls[0] = '\0';
+    assert_ok(fm__file_publish(in_tmp("durable"), in_tmp("published"), &err), err);
+    assert_string_equal(calls, "file rename folder ");
+    calls[0] = '\0';
+    fail_fsync = true; // a disk that cannot promise: the old file stays
+    assert_int_equal(fm__file_write_all(in_tmp("published"), "new", 3, &err), FM_E_IO);
+    fail_fsync = false;
+    assert_string_equal(calls, "");
+    char *text;
+    assert_ok(fm__file_read_all(in_tmp("published"), 100, &text, NULL, &err), err);
+    assert_string_equal(text, "text");
+    fm__free(text);
+    unlink(in_tmp("published"));
+    assert_int_equal(n_entries(test_tmpdir()), 0);
 }
 
 static void replaces_and_keeps_permissions(void **state)
@@ -240,6 +286,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(write_then_read),
         cmocka_unit_test(odd_files),
+        cmocka_unit_test(durable_before_it_appears),
         cmocka_unit_test(replaces_and_keeps_permissions),
         cmocka_unit_test(full_disk_leaves_the_old_file),
         cmocka_unit_test(out_of_memory_is_clean),
