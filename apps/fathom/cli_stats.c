@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "cli_out.h"
+#include "cli_reply.h"
 #include "model/model.h"
 
 size_t fm__cli_stats_opts(struct fm_cli_stats *stats, struct fm_cli_opt out[FM_CLI_STATS_OPTS])
@@ -17,6 +18,17 @@ size_t fm__cli_stats_opts(struct fm_cli_stats *stats, struct fm_cli_opt out[FM_C
                                  .out = &stats->on,
                                  .help = "first token, tokens/s, peak memory, operations, energy"};
     return FM_CLI_STATS_OPTS;
+}
+
+void fm__cli_stats_reply(struct fm_cli_stats *s, const struct fm_cli_reply *r)
+{
+    s->prompt_tokens += r->n_prompt;
+    s->attended += r->attended;
+    if (r->n_made == 0) return;
+    s->prompt_seconds += r->first - r->begun; // of replies that ran together these overlap: rates are a reply's
+    s->made_seconds += r->last - r->first;
+    s->made_tokens += r->n_made - 1; // the first came with the prompt
+    if (s->first_token <= 0) s->first_token = r->first - s->begun;
 }
 
 static bool read_number(const char *format, int i, uint64_t *out)

@@ -26,6 +26,10 @@ struct fm_cli_stats {
 
 size_t fm__cli_stats_opts(struct fm_cli_stats *stats, struct fm_cli_opt out[FM_CLI_STATS_OPTS]); // --stats
 
+struct fm_cli_reply;
+// Adds what a finished reply did.
+void fm__cli_stats_reply(struct fm_cli_stats *stats, const struct fm_cli_reply *reply);
+
 void fm__cli_stats_begin(struct fm_cli_stats *stats);
 void fm__cli_stats_end(struct fm_cli_stats *stats, const struct fm_cli_engine *engine);
 

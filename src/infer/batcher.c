@@ -51,6 +51,13 @@ static int bucket_for(int rows)
     return i;
 }
 
+fm_status fm__batcher_plan(struct fm_batcher *b, int head, int rows, struct fm__plan **out, struct fm_error *err)
+{
+    int most = head ? FM__HEAD_ROWS : b->n_batch;
+    if (rows < 1 || rows > most) return fm__fail(err, FM_E_ARG, "plan of %d rows, want 1 to %d", rows, most);
+    return get_plan(b, head != 0, bucket_for(rows), out, err);
+}
+
 static fm_status resolve_opts(struct fm_batcher *b, const struct fm_batcher_opts *o, struct fm_error *err)
 {
     const struct fm__hparams *hp = fm__model_hparams(b->model);

@@ -56,6 +56,10 @@ struct fm_batcher {
 // Evaluates rows of a session whose timeline changed: session.c keeps these promises for batcher.c:
 // tokens[0 … n_tokens) valid, pages held and writable from index n_done on.
 
+// The plan that a step of this many rows runs: the trunk's, or with head != 0 that of logits (rows at most
+// FM__HEAD_ROWS). Made if there is none yet; the batcher's own.
+fm_status fm__batcher_plan(struct fm_batcher *b, int head, int rows, struct fm__plan **out, struct fm_error *err);
+
 // Sets the page table's row of a session.
 void fm__session_write_pages(const struct fm_session *session);
 

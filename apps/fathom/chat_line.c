@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+// The line editor is libedit. Ctrl-C must be a key there, not a signal: libedit restarts a read that a signal ended,
+// and the terminal would stay in its editing mode if the process died.
+#include "chat_line.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <histedit.h>
+#include <langinfo.h>
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+
+enum { HISTORY_LINES = 1000 };
+
+struct fm_chat_line {
+    EditLine *el; // NULL: input is no terminal
+    History *history;
+    char *history_path;
+    bool more, interrupted; // more: inside a text of several lines
+    char *plain;            // getline's buffer
+    size_t plain_size;
+};
+
+static const char *prompt(EditLine *el)
+{
+    void *self = NULL;
+    el_get(el, EL_CLIENTDATA, &self);
+    return ((struct fm_chat_line *)self)->more ? "… " : "> ";
+}
+
+static unsigned char on_ctrl_c(EditLine *el, int key)
+{
+    (void)key;
+    void *self = NULL;
+    el_get(el, EL_CLIENTDATA, &self);
+    const LineInfo *info = el_line(el);
+    el_cursor(el, (int)(info->lastchar - info->cursor));
+    info = el_line(el);
+    el_deletestr(el, (int)(info->lastchar - info->buffer));
+    ((struct fm_chat_line *)self)->interrupted = true;
+    return CC_NEWLINE;
+}
+
+// $XDG_STATE_HOME/fathom/history, its folders made. NULL: no home, no history.
+static char *history_path(void)
+{
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    char *path = NULL;
+    if (state && state[0] == '/') {
+        if (asprintf(&path, "%s/fathom/history", state) < 0) return NULL;
+    } else {
+        if (!home || home[0] != '/' || asprintf(&path, "%s/.local/state/fathom/history", home) < 0) return NULL;
+    }
+    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        mkdir(path, 0700); // what cannot be made shows when the history is written: it is then lost, nothing else
+        *slash = '/';
+    }
+    return path;
+}
+
+static fm_status open_editor(struct fm_chat_line *line, struct fm_error *err)
+{
+    HistEvent event;
+    line->el = el_init("fathom", stdin, stdout, stderr);
+    line->history = history_init();
+    if (!line->el || !line->history) return fm__fail_nomem(err, "line editor", sizeof event);
+    history(line->history, &event, H_SETSIZE, HISTORY_LINES);
+    history(line->history, &event, H_SETUNIQUE, 1);
+    line->history_path = history_path();
+    if (line->history_path) history(line->history, &event, H_LOAD, line->history_path);
+    el_set(line->el, EL_CLIENTDATA, line);
+    el_set(line->el, EL_PROMPT, prompt);
+    el_set(line->el, EL_EDITOR, "emacs");
+    el_set(line->el, EL_HIST, history, line->history);
+    el_set(line->el, EL_ADDFN, "fathom-interrupt", "Drop the line", on_ctrl_c);
+    el_set(line->el, EL_BIND, "^C", "fathom-interrupt", NULL);
+    el_set(line->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
+    el_set(line->el, EL_SETTY, "-d", "-isig", NULL);
+    return FM_OK;
+}
+
+fm_status fm__chat_line_open(struct fm_chat_line **out, struct fm_error *err)
+{
+    *out = NULL;
+    struct fm_chat_line *line = calloc(1, sizeof *line);
+    if (!line) return fm__fail_nomem(err, "line editor", sizeof *line);
+    fm_status status = FM_OK;
+    if (isatty(0) && isatty(1)) {
+        setlocale(LC_CTYPE, "");
+        if (strcmp(nl_langinfo(CODESET), "UTF-8") != 0) setlocale(LC_CTYPE, "C.UTF-8");
+        status = open_editor(line, err);
+    }
+    if (status != FM_OK) {
+        fm__chat_line_close(line);
+        return status;
+    }
+    *out = line;
+    return FM_OK;
+}
+
+void fm__chat_line_close(struct fm_chat_line *line)
+{
+    if (!line) return;
+    HistEvent event;
+    if (line->history && line->history_path) {
+        mode_t mask = umask(0077); // what was asked is private
+        history(line->history, &event, H_SAVE, line->history_path);
+        umask(mask);
+    }
+    if (line->el) el_end(line->el);
+    if (line->history) history_end(line->history);
+    free(line->history_path);
+    free(line->plain);
+    free(line);
+}
+
+// One line with its newline; NULL at the end or on an interrupt.
+static const char *read_line(struct fm_chat_line *line, size_t *n)
+{
+    int count = 0;
+    line->interrupted = false;
+    if (line->el) {
+        const char *text = el_gets(line->el, &count);
+        *n = text && count > 0 ? (size_t)count : 0;
+        if (line->interrupted) puts("^C");
+        return line->interrupted ? NULL : text;
+    }
+    ssize_t got = getline(&line->plain, &line->plain_size, stdin);
+    *n = got > 0 ? (size_t)got : 0;
+    return got > 0 ? line->plain : NULL;
+}
+
+static void remember(struct fm_chat_line *line, const struct fm_cli_text *text)
+{
+    HistEvent event;
+    if (line->history && text->n && strspn(text->p, " \t\n") < text->n)
+        history(line->history, &event, H_ENTER, text->p);
+}
+
+static bool is_fence(const char *text, size_t n)
+{
+    while (n && strchr(" \t\r\n", text[n - 1])) n--;
+    return n == 3 && memcmp(text, "\"\"\"", 3) == 0;
+}
+
+static enum fm_chat_read read_text(struct fm_chat_line *line, struct fm_cli_text *text)
+{
+    bool block = false;
+    for (;;) {
+        size_t n;
+        const char *got = read_line(line, &n);
+        if (!got) return line->interrupted ? FM_CHAT_INTERRUPT : text->n || block ? FM_CHAT_TEXT : FM_CHAT_EOF;
+        if (is_fence(got, n)) {
+            if (block) return FM_CHAT_TEXT;
+            block = line->more = true;
+            continue;
+        }
+        while (n && (got[n - 1] == '\n' || got[n - 1] == '\r')) n--;
+        bool goes_on = !block && n && got[n - 1] == '\\';
+        if (text->n && !fm__cli_text_add(text, "\n", 1)) return FM_CHAT_EOF;
+        if (!fm__cli_text_add(text, got, goes_on ? n - 1 : n)) return FM_CHAT_EOF;
+        if (!block && !goes_on) return FM_CHAT_TEXT;
+        line->more = true;
+    }
+}
+
+enum fm_chat_read fm__chat_line_read(struct fm_chat_line *line, struct fm_cli_text *text)
+{
+    text->n = 0;
+    line->more = false;
+    enum fm_chat_read what = read_text(line, text);
+    if (what == FM_CHAT_TEXT) remember(line, text);
+    return what;
+}
