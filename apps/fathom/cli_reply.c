@@ -22,7 +22,9 @@ fm_status fm__cli_reply_begin(struct fm_cli_reply *r, struct fm_cli_engine *e, s
 {
     *r = (struct fm_cli_reply){
         .args = *args, .engine = e, .session = session, .sampler = sampler, .begun = fm__cli_now()};
-    return fm_detok_new(e->tok, FM_DETOK_KEEP_PREFIX | (args->special ? FM_DETOK_SPECIAL : 0U), &r->detok, err);
+    unsigned flags =
+        FM_DETOK_KEEP_PREFIX | (args->special ? FM_DETOK_SPECIAL : 0U) | (args->valid ? FM_DETOK_VALID : 0U);
+    return fm_detok_new(e->tok, flags, &r->detok, err);
 }
 
 fm_status fm__cli_reply_prompt(struct fm_cli_reply *r, const int32_t *ids, int n, struct fm_error *err)

@@ -27,7 +27,7 @@ enum { FM_CLI_NO_END = -1, FM_CLI_UNTIL_FULL = -2 };
 struct fm_cli_reply_args {
     int n_predict; // tokens; FM_CLI_NO_END: until the model ends, shifting; FM_CLI_UNTIL_FULL: or the context is full
     int keep;      // tokens at the beginning that a shift keeps; -1: the whole prompt
-    bool ignore_eos, special; // special: markers are text too
+    bool ignore_eos, special, valid; // special: markers are text too; valid: broken characters become U+FFFD
     const char *const *stops;
     int n_stops, n_logprobs;                                 // n_logprobs < 0: none are kept
     void (*emit)(void *context, const char *text, size_t n); // whole characters; NULL: only gathered

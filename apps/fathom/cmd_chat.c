@@ -50,16 +50,18 @@ static fm_status open_all(struct command *c, struct fm_error *err)
     FM_TRY(fm__cli_template(&c->engine, c->template_file, &c->tmpl, err));
     FM_TRY(fm__cli_engine_batcher(&c->engine, &c->args, 1, err));
     FM_TRY(fm__cli_trace_span(&c->trace, "load", begun, fm__cli_now(), err));
-    c->talk = (struct fm_chat_talk){.engine = &c->engine,
-                                    .tmpl = c->tmpl,
-                                    .trace = &c->trace,
-                                    .stats = &c->stats,
-                                    .reply = {.n_predict = c->n_predict,
-                                              .keep = c->keep,
-                                              .stops = c->stop_items,
-                                              .n_stops = (int)c->stops.n,
-                                              .n_logprobs = -1,
-                                              .emit = c->json ? NULL : to_stdout}};
+    c->talk =
+        (struct fm_chat_talk){.engine = &c->engine,
+                              .tmpl = c->tmpl,
+                              .trace = &c->trace,
+                              .stats = &c->stats,
+                              .reply = {.n_predict = c->n_predict,
+                                        .keep = c->keep,
+                                        .stops = c->stop_items,
+                                        .n_stops = (int)c->stops.n,
+                                        .n_logprobs = -1,
+                                        .valid = true, // answers go back into the template, which takes UTF-8 only
+                                        .emit = c->json ? NULL : to_stdout}};
     FM_TRY(fm_session_new(c->engine.batcher, &c->talk.session, err));
     FM_TRY(fm__cli_sampler_new(&c->sampling, &c->engine, 0, false, &c->talk.sampler, err));
     return c->system ? fm__chat_talk_system(&c->talk, c->system, strlen(c->system), err) : FM_OK;
