@@ -15,8 +15,9 @@
 #include "base/alloc.h"
 #include "base/error.h"
 
-// A pause is 40 to 140 cycles: about 50 µs of patience before the futex.
-enum { SPINS = 1500, CACHE_LINE = 64 };
+// A pause is 40 to 140 cycles. Waking through the futex costs up to 300 µs on a virtual machine, so a worker is patient:
+// some 0.2 ms inside a run, some 2 ms between runs, which is longer than sampling a token takes.
+enum { BARRIER_SPINS = 4000, RUN_SPINS = 40000, CACHE_LINE = 64 };
 
 struct waitable { // a number to wait on; on its own line: waiters must not slow its neighbours
     _Alignas(CACHE_LINE) atomic_int value;
@@ -49,9 +50,9 @@ static inline void cpu_relax(void)
 }
 
 // Returns once w->value != seen.
-static void wait_change(struct waitable *w, int seen)
+static void wait_change(struct waitable *w, int seen, int spins)
 {
-    for (int i = 0; i < SPINS; i++) {
+    for (int i = 0; i < spins; i++) {
         if (atomic_load_explicit(&w->value, memory_order_acquire) != seen) return;
         cpu_relax();
     }
@@ -74,7 +75,7 @@ void fm__pool_barrier(struct fm__pool *pool)
         atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
         change(&pool->barrier);
     } else {
-        wait_change(&pool->barrier, generation);
+        wait_change(&pool->barrier, generation, BARRIER_SPINS);
     }
 }
 
@@ -92,7 +93,7 @@ static void *worker_main(void *argument)
     struct fm__pool *pool = start->pool;
     int seen = 0;
     for (;;) {
-        wait_change(&pool->run, seen);
+        wait_change(&pool->run, seen, RUN_SPINS);
         seen++;
         if (pool->stop) return NULL;
         pool->fn(pool->context, start->index, pool->n_threads);
