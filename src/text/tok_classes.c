@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// Reading the character classes of patterns, sorting code points by them, writing patterns over bytes.
 #include "text/tok_classes.h"
 
 #include <stdio.h>

@@ -72,7 +72,7 @@ struct fm_tokenizer {
     // SPM: bytes that precede U+2581 inside some token; elsewhere no merge crosses to the next U+2581
     bool crosses[256];
     // unigram
-    float unknown_score, user_score_per_byte;
+    float unknown_score;
     uint32_t *charsmap; // units of the double array
     size_t n_charsmap;
     char *replacements; // zero-terminated strings

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// The patterns of pre-tokenisers: the table, compiling, splitting. PCRE2 allocates through us.
 #include "text/tok_pre.h"
 
 #include <string.h>
@@ -44,11 +45,19 @@ PATTERNS(exaone_moe, CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\
 // Letters that have a canonical equivalent are escaped: normalising this file would turn them into others.
 // (?<!\s): the run is tried from its first character only; without it a run that is not at the end costs its square
 PATTERNS(deepseek_llm, "[\\r\\n]",
-         "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-"
+         "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-"
+         "ᴫᵫ-"
+         "ᵷᵹ-"
+         "ᶚḀ-"
+         "ἕἘ-"
          "Ἕἠ-"
          "ὅὈ-Ὅὐ"
          "-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻ"
-         "Ȿ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-"
+         "Ȿ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-"
+         "𐓻𐲀-"
+         "𐲲𐳀-"
+         "𐳲𑢠-"
+         "𑣟𞤀-"
          "𞥃]"
          "+",
          "\\s?[!-/:-~！-／：-～‘-‟\u3000-。]+", "(?<!\\s)\\s+$", "[一-龥ࠀ-一가-\ud7ff]+", "\\p{N}+");

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// Building string tables and tries.
 #include "text/tok_strtab.h"
 
 #include "base/alloc.h"

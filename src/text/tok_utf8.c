@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// UTF-8 both ways, and what Unicode knows of a code point.
 #include "text/tok_utf8.h"
 
 #include <string.h>
