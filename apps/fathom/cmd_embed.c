@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+// fathom embed: a text as a vector: the model's hidden state (after the final norm) at its last token, or the mean over
+// its tokens; of length 1 unless told otherwise.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "cli_engine.h"
+#include "cli_input.h"
+#include "cli_out.h"
+#include "cli_settings.h"
+#include "cli_stats.h"
+#include "commands.h"
+
+struct command {
+    bool json, mean, raw, lines;
+    struct fm_cli_engine_args args;
+    struct fm_cli_input input;
+    struct fm_cli_stats stats;
+    struct fm_cli_engine engine;
+    struct fm_session *session;
+    double *sum; // [D]
+};
+
+static void add_hidden(struct command *c, const float *hidden)
+{
+    for (int32_t i = 0; i < c->engine.info.d_model; i++) c->sum[i] += (double)hidden[i];
+}
+
+// The mean asks for the state after every token, so those are evaluated one by one; the last token's comes from one
+// run.
+static fm_status evaluate(struct command *c, const int32_t *ids, int n, struct fm_error *err)
+{
+    memset(c->sum, 0, (size_t)c->engine.info.d_model * sizeof *c->sum);
+    FM_TRY(fm_session_rewind(c->session, 0, err));
+    for (int done = 0; done < n;) {
+        int step = c->mean ? 1 : n;
+        FM_TRY(fm_session_append(c->session, ids + done, step, err));
+        FM_TRY(fm_batcher_run(c->engine.batcher, err));
+        add_hidden(c, fm_session_hidden(c->session));
+        done += step;
+    }
+    c->stats.attended += 0.5 * (double)n * (n + 1);
+    c->stats.prompt_tokens += n;
+    double scale = c->mean ? 1.0 / n : 1, squares = 0;
+    for (int32_t i = 0; i < c->engine.info.d_model; i++) {
+        c->sum[i] *= scale;
+        squares += c->sum[i] * c->sum[i];
+    }
+    for (int32_t i = 0; !c->raw && squares > 0 && i < c->engine.info.d_model; i++) c->sum[i] /= sqrt(squares);
+    return FM_OK;
+}
+
+static fm_status embed(struct command *c, const char *text, size_t n, int index, struct fm_error *err)
+{
+    int32_t *ids;
+    int n_ids;
+    FM_TRY(fm__cli_encode(c->engine.tok, text, n, FM_ENCODE_ADD_SPECIAL | FM_ENCODE_PARSE_SPECIAL, &ids, &n_ids, err));
+    fm_status status = FM_OK;
+    if (n_ids < 1) status = fm__fail(err, FM_E_ARG, "text %d has no tokens", index);
+    if (n_ids > c->engine.n_ctx)
+        status = fm__fail(err, FM_E_LIMIT, "text %d has %d tokens, the context holds %d (-c N)", index, n_ids,
+                          c->engine.n_ctx);
+    if (status == FM_OK) status = evaluate(c, ids, n_ids, err);
+    free(ids);
+    if (status != FM_OK) return status;
+    int32_t d = c->engine.info.d_model;
+    if (c->json) {
+        json_t *vector = json_array();
+        for (int32_t i = 0; i < d; i++) json_array_append_new(vector, json_real(c->sum[i]));
+        json_t *all = json_pack("{s:i, s:i, s:s, s:b, s:o}", "index", index, "tokens", n_ids, "pooling",
+                                c->mean ? "mean" : "last", "normalised", !c->raw, "embedding", vector);
+        fm__cli_json(all);
+    } else {
+        for (int32_t i = 0; i < d; i++) printf("%s%.7g", i ? " " : "", c->sum[i]);
+        putchar('\n');
+    }
+    return FM_OK;
+}
+
+static fm_status all_texts(struct command *c, const char *text, size_t n, struct fm_error *err)
+{
+    if (!c->lines) return embed(c, text, n, 0, err);
+    int index = 0;
+    for (const char *at = text, *end = text + n; at < end;) {
+        const char *newline = memchr(at, '\n', (size_t)(end - at)), *stop = newline ? newline : end;
+        if (stop > at) FM_TRY(embed(c, at, (size_t)(stop - at), index++, err));
+        at = newline ? newline + 1 : end;
+    }
+    return FM_OK;
+}
+
+static fm_status run(struct command *c, struct fm_error *err)
+{
+    char *text = NULL;
+    size_t n = 0;
+    fm__cli_stats_begin(&c->stats);
+    fm_status status = fm__cli_input_text(&c->input, &text, &n, err);
+    if (status == FM_OK) status = fm__cli_engine_open(&c->engine, &c->args, err);
+    if (status == FM_OK) status = fm__cli_engine_batcher(&c->engine, &c->args, 1, err);
+    if (status == FM_OK) status = fm_session_new(c->engine.batcher, &c->session, err);
+    if (status == FM_OK) {
+        c->sum = calloc((size_t)c->engine.info.d_model, sizeof *c->sum);
+        if (!c->sum) status = fm__fail_nomem(err, "embedding", (size_t)c->engine.info.d_model * sizeof *c->sum);
+    }
+    double begun = fm__cli_now();
+    if (status == FM_OK) status = all_texts(c, text, n, err);
+    c->stats.prompt_seconds = fm__cli_now() - begun;
+    if (status == FM_OK) {
+        fm__cli_stats_end(&c->stats, &c->engine);
+        fm__cli_stats_print(&c->stats);
+    }
+    fm__free(text);
+    free(c->sum);
+    fm_session_free(c->session);
+    fm__cli_engine_close(&c->engine);
+    return status;
+}
+
+int fm_cmd_embed(int argc, char **argv)
+{
+    struct command c = {0};
+    int pooling = 0;
+    struct fm_cli_opt model_opts[FM_CLI_MODEL_OPTS], run_opts[FM_CLI_RUN_OPTS], input_opts[FM_CLI_INPUT_OPTS],
+        stats_opts[FM_CLI_STATS_OPTS];
+    fm__cli_engine_defaults(&c.args);
+    fm__cli_input_init(&c.input);
+    struct fm_cli_opt opts[] = {
+        {.names = "--pooling",
+         .type = FM_CLI_CHOICE,
+         .arg = "KIND",
+         .choices = "last|mean",
+         .out = &pooling,
+         .help = "the last token's state, or the mean over all [last]"},
+        {.names = "--no-normalise,--no-normalize",
+         .type = FM_CLI_FLAG,
+         .out = &c.raw,
+         .help = "leave the vector as long as it is"},
+        {.names = "--lines", .type = FM_CLI_FLAG, .out = &c.lines, .help = "every line is a text of its own"},
+    };
+    struct fm_cli_spec spec = {
+        .name = "embed",
+        .summary = "a text as a vector",
+        .args = "[TEXT]",
+        .text = "The text is the argument, -p, a file (-f), or what comes in on standard input.",
+        .examples = "  fathom embed \"a text\" --json\n  fathom embed -f lines.txt --lines --pooling mean\n",
+        .groups = {{"Text", input_opts, fm__cli_input_opts(&c.input, input_opts)},
+                   {"Embedding", opts, FM_CLI_N(opts)},
+                   {"Model", model_opts, fm__cli_model_opts(&c.args, model_opts)},
+                   {"Run", run_opts, fm__cli_run_opts(&c.args, run_opts)},
+                   {"Output", stats_opts, fm__cli_stats_opts(&c.stats, stats_opts)}},
+        .json = &c.json,
+        .positionals = &c.input.positionals,
+    };
+    int code;
+    if (!fm__cli_parse(&spec, argc, argv, &code)) return code;
+    c.mean = pooling == 1;
+    struct fm_error err = {0};
+    fm_status status = run(&c, &err);
+    return status == FM_OK ? 0 : fm__cli_error("embed", &err, c.json);
+}
