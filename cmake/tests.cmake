@@ -57,6 +57,14 @@ foreach(source ${tool_sources})
   target_link_libraries(${name} PRIVATE fathom_static)
 endforeach()
 
+# examples/NAME.c is a program against the public headers only; tests/test_example.sh runs them.
+file(GLOB example_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/examples/*.c)
+foreach(source ${example_sources})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(example_${name} ${source})
+  target_link_libraries(example_${name} PRIVATE fathom_static)
+endforeach()
+
 file(GLOB fuzz_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/fuzz/fuzz_*.c)
 foreach(source ${fuzz_sources})
   string(REGEX REPLACE ".*/fuzz_(.*)\\.c$" "\\1" name ${source})
