@@ -2,7 +2,8 @@
 # Flags that every target shares. No -march=native, no -ffast-math: the same source gives the same bytes everywhere.
 add_library(fathom_flags INTERFACE)
 target_compile_options(fathom_flags INTERFACE -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
-                       -Wpointer-arith -Wvla $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> -ffp-contract=off -fno-math-errno -fvisibility=hidden)
+                       -Wpointer-arith -Wvla $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> -ffp-contract=off
+                       -fno-math-errno -fvisibility=hidden)
 target_compile_definitions(fathom_flags INTERFACE _GNU_SOURCE FM_VERSION="${PROJECT_VERSION}")
 if(FATHOM_WERROR)
   target_compile_options(fathom_flags INTERFACE -Werror)

@@ -494,6 +494,25 @@ static void broken_metadata(void **state)
     assert_ok(open_bytes(b.bytes, b.n, &err), err); // nothing to align
 }
 
+// 70 keys of one bucket in tables of up to 1,024: chosen by the same hash (FNV-1a, folded) as a hostile file would.
+static void keys_that_collide(void **state)
+{
+    (void)state;
+    struct blob b;
+    int n = 0;
+    head(&b, 0, 70);
+    for (int i = 0; n < 70; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%d", i);
+        uint64_t hash = 0xcbf29ce484222325u;
+        for (const char *p = key; *p; p++) hash = (hash ^ (uint8_t)*p) * 0x100000001b3u;
+        if ((hash ^ hash >> 32) & 1023) continue;
+        str(&b, key), u32(&b, FM_GGUF_U8), b.bytes[b.n++] = 0;
+        n++;
+    }
+    refused(&b, FM_E_LIMIT, "more than 64 names share a hash");
+}
+
 static void broken_tensor_tables(void **state)
 {
     (void)state;
@@ -589,6 +608,7 @@ int main(void)
         cmocka_unit_test(vocab_only_needs_no_data),
         cmocka_unit_test(broken_headers),
         cmocka_unit_test(broken_metadata),
+        cmocka_unit_test(keys_that_collide),
         cmocka_unit_test(broken_tensor_tables),
         cmocka_unit_test(out_of_memory_is_clean),
     };
