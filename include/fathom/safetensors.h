@@ -45,8 +45,8 @@ FM_API uint64_t fm_safetensors_n_tensors(const struct fm_safetensors *s);
 FM_API const struct fm_safetensors_tensor *fm_safetensors_tensor_at(const struct fm_safetensors *s, uint64_t i);
 FM_API const struct fm_safetensors_tensor *fm_safetensors_find_tensor(const struct fm_safetensors *s, const char *name);
 
-// The "__metadata__" texts, of the first file for a sharded model. False past the end or for an unknown key; outputs are
-// then untouched. key and value live as long as `s`.
+// The "__metadata__" texts, of the first file for a sharded model. False past the end or for an unknown key; outputs
+// are then untouched. key and value live as long as `s`.
 FM_API uint64_t fm_safetensors_n_metadata(const struct fm_safetensors *s);
 FM_API bool fm_safetensors_metadata_at(const struct fm_safetensors *s, uint64_t i, struct fm_str *key,
                                        struct fm_str *value);
@@ -64,14 +64,14 @@ struct fm_safetensors_writer;
 FM_API fm_status fm_safetensors_writer_new(const char *path, struct fm_safetensors_writer **out, struct fm_error *err);
 FM_API void fm_safetensors_writer_free(struct fm_safetensors_writer *w); // NULL is fine; drops what is not finished
 // One "__metadata__" text. Copies. FM_E_ARG for a duplicate, text that is not UTF-8 or has a zero byte, or after data.
-FM_API fm_status fm_safetensors_writer_metadata(struct fm_safetensors_writer *w, struct fm_str key,
-                                                struct fm_str value, struct fm_error *err);
+FM_API fm_status fm_safetensors_writer_metadata(struct fm_safetensors_writer *w, struct fm_str key, struct fm_str value,
+                                                struct fm_error *err);
 // Of `view` only dtype, rank and dims matter. FM_E_ARG as above, for block types, and for the name "__metadata__".
 FM_API fm_status fm_safetensors_writer_tensor(struct fm_safetensors_writer *w, struct fm_str name,
                                               const struct fm_tensor *view, struct fm_error *err);
 // Data of the tensors in the order declared (those without bytes are passed over); any number of calls per tensor, each
-// for one tensor: more bytes than it lacks are FM_E_ARG. The first call ends the declarations. For files whose data other
-// programs can map, declare the wide types first: the format itself aligns only the start of all data, to 8.
+// for one tensor: more bytes than it lacks are FM_E_ARG. The first call ends the declarations. For files whose data
+// other programs can map, declare the wide types first: the format itself aligns only the start of all data, to 8.
 FM_API fm_status fm_safetensors_writer_data(struct fm_safetensors_writer *w, const void *bytes, size_t n,
                                             struct fm_error *err);
 // FM_E_ARG while data is missing. On any failure nothing is at `path` that was not there before; free the writer.

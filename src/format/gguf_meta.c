@@ -70,7 +70,7 @@ bool fm_gguf_kv_i64_at(const struct fm_gguf_kv *kv, uint64_t i, int64_t *out)
         *out = v.u8;
         return true;
     case FM_GGUF_I8:
-        *out = v.i8;
+        *out = v.i8; // NOLINT(bugprone-signed-char-misuse): a number, not a character
         return true;
     case FM_GGUF_U16:
         *out = v.u16;

@@ -171,8 +171,8 @@ static fm_status place_tensors(struct load *l, size_t alignment, struct fm_error
     }
     struct fm_gguf_tensor **sorted = fm__malloc(n * sizeof(struct fm_gguf_tensor *));
     if (!sorted) return fm__fail_nomem(err, "tensor table", n * sizeof(struct fm_gguf_tensor *));
-    memcpy(sorted, g->tensors + l->first, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, by_place);
+    memcpy(sorted, g->tensors + l->first, n * sizeof(struct fm_gguf_tensor *));
+    qsort(sorted, n, sizeof(struct fm_gguf_tensor *), by_place);
     fm_status status = check_overlap(sorted, n, err);
     if (status == FM_OK && !l->vocab_only) status = check_end(sorted[n - 1], g->shards[l->shard].size, alignment, err);
     fm__free(sorted);

@@ -5,6 +5,7 @@
 #include "fathom/safetensors.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -176,10 +177,10 @@ static fm_status check_cover(const struct fm_safetensors *s, size_t first, uint6
                              struct fm_error *err)
 {
     size_t n = s->n_tensors - first;
-    const struct fm_safetensors_tensor **sorted = fm__calloc(n, sizeof *sorted);
-    if (!sorted) return fm__fail_nomem(err, "safetensors header", n * sizeof *sorted);
+    const struct fm_safetensors_tensor **sorted = fm__calloc(n, sizeof(struct fm_safetensors_tensor *));
+    if (!sorted) return fm__fail_nomem(err, "safetensors header", n * sizeof(struct fm_safetensors_tensor *));
     for (size_t i = 0; i < n; i++) sorted[i] = &s->tensors[first + i];
-    qsort(sorted, n, sizeof *sorted, by_place);
+    qsort(sorted, n, sizeof(struct fm_safetensors_tensor *), by_place);
     uint64_t end = data_start;
     fm_status status = FM_OK;
     for (size_t i = 0; i < n && status == FM_OK; end = sorted[i]->file_offset + sorted[i]->bytes, i++)
@@ -269,14 +270,11 @@ static fm_status add_file(struct fm_safetensors *s, const char *path, struct fm_
 static fm_status join(const char *path, bool is_folder, const char *name, char **out, struct fm_error *err)
 {
     const char *slash = strrchr(path, '/');
-    size_t n_folder = is_folder ? strlen(path) : slash ? (size_t)(slash - path) : 0, n = strlen(name);
-    *out = fm__malloc(n_folder + n + 2);
-    if (!*out) return fm__fail_nomem(err, path, n_folder + n + 2);
-    char *to = *out;
-    memcpy(to, path, n_folder);
-    to += n_folder;
-    if (is_folder || slash) *to++ = '/';
-    memcpy(to, name, n + 1);
+    size_t n_folder = is_folder ? strlen(path) : slash ? (size_t)(slash - path) : 0;
+    size_t space = n_folder + strlen(name) + 2;
+    *out = fm__malloc(space);
+    if (!*out) return fm__fail_nomem(err, path, space);
+    snprintf(*out, space, "%.*s%s%s", (int)n_folder, path, is_folder || slash ? "/" : "", name);
     return FM_OK;
 }
 
