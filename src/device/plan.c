@@ -117,7 +117,9 @@ static fm_status assign_stages(struct fm__plan *plan, struct fm_error *err)
         int32_t stage = 0;
         for (int k = 0; k < node->n_in; k++)
             if (node->in[k] != FM__NONE && ready[node->in[k]] > stage) stage = ready[node->in[k]];
-        if (op->alias && read_until[node->in[op->alias - 1]] > stage) stage = read_until[node->in[op->alias - 1]];
+        for (int k = 0; k < node->n_out; k++)
+            if (op->alias[k] && read_until[node->in[op->alias[k] - 1]] > stage)
+                stage = read_until[node->in[op->alias[k] - 1]];
         for (int k = 0; k < node->n_in; k++)
             if (node->in[k] != FM__NONE && read_until[node->in[k]] < stage + 1) read_until[node->in[k]] = stage + 1;
         for (int k = 0; k < node->n_out; k++) ready[node->out[k]] = stage + 1;

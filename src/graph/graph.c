@@ -89,6 +89,9 @@ static fm_status check_inputs(struct fm__graph *g, const struct fm__op *op, int 
         if (in[i] < 0 || in[i] >= g->n_values)
             return fm__fail(s->err, FM_E_ARG, "%s: input %d is value %d, want 0 to %d", op->name, i, in[i],
                             g->n_values - 1);
+        if (g->values[in[i]].replaced)
+            return fm__fail(s->err, FM_E_ARG, "%s: input %d reads an old version of %s, want the newest", op->name, i,
+                            g->values[in[i]].name);
         s->in[i] = &g->values[in[i]];
     }
     return FM_OK;
@@ -110,8 +113,9 @@ static fm__val add_node(struct fm__graph *g, enum fm__op_id id, const struct fm_
                               .node = g->n_nodes,
                               .alias_of = FM__NONE};
         memcpy(v.dims, s->out[i].dims, sizeof v.dims);
-        if (op->alias && i == 0) {
-            fm__val old = in[op->alias - 1];
+        if (op->alias[i]) {
+            fm__val old = in[op->alias[i] - 1];
+            g->values[old].replaced = true;
             v.name = g->values[old].name;
             v.kind = g->values[old].kind;
             v.alias_of = old;

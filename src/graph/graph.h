@@ -36,6 +36,7 @@ struct fm__value {
     int64_t dims[FM_MAX_RANK];
     int32_t node;     // that makes it; -1 for inputs, weights and first state versions
     fm__val alias_of; // older version of the same state, or FM__NONE
+    bool replaced;    // there is a newer version: nodes that come later may not read this one
 };
 
 struct fm__node {

@@ -257,7 +257,7 @@ struct fm__graph *fm__pass_drop_dead(const struct fm__graph *g)
     // backwards: a node without a reader takes its own reads away; state writers stay, their effect is the point
     for (int i = g->n_nodes - 1; i >= 0; i--) {
         const struct fm__node *node = &g->nodes[i];
-        bool read = fm__op(node->op)->alias != 0;
+        bool read = fm__op(node->op)->alias[0] != 0;
         for (int k = 0; k < node->n_out; k++) read |= r.n_readers[node->out[k]] > 0;
         if (read) continue;
         r.skip[i] = 1;

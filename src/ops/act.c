@@ -2,6 +2,7 @@
 // act: y = f(x), f one of SiLU, GELU (tanh form or erf), ReLU.  x f32 [N, X] -> [N, X] f32 or q8a.
 // SiLU: arXiv 1702.03118; GELU: arXiv 1606.08415.
 #include "base/error.h"
+#include "graph/gradient.h"
 #include "ops/elementwise.h"
 #include "ops/functions.h"
 #include "ops/op.h"
@@ -75,6 +76,14 @@ static void print(const union fm__attrs *attrs, FILE *to)
     fm__print_out_dtype(attrs->act.out_dtype, to);
 }
 
+static fm_status gradient(struct fm__grad *grad, const struct fm__node *node, const fm__val *d_out)
+{
+    const union fm__attrs attrs = {.act = {.act = node->attrs.act.act}};
+    const fm__val in[] = {node->in[0], d_out[0]};
+    fm__grad_add(grad, node->in[0], fm__graph_add(grad->g, FM__OP_ACT_GRAD, 2, in, &attrs));
+    return FM_OK;
+}
+
 const struct fm__op fm__op_act = {
     .name = "act",
     .doc = "y = f(x)",
@@ -82,6 +91,7 @@ const struct fm__op fm__op_act = {
     .max_in = 1,
     .n_out = 1,
     .shape = shape,
+    .gradient = gradient,
     .reference = reference,
     .workspace = fm__row_workspace,
     .print = print,

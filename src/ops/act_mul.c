@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // act_mul: y = f(gate) * up: SwiGLU and GeGLU (arXiv 2002.05202).  gate, up f32 [N, F] -> [N, F] f32 or q8a.
 #include "base/error.h"
+#include "graph/gradient.h"
 #include "ops/elementwise.h"
 #include "ops/op.h"
 #include "ops/rows_out.h"
@@ -32,6 +33,15 @@ static void print(const union fm__attrs *attrs, FILE *to)
     fm__print_out_dtype(attrs->act.out_dtype, to);
 }
 
+static fm_status gradient(struct fm__grad *grad, const struct fm__node *node, const fm__val *d_out)
+{
+    const union fm__attrs attrs = {.act = {.act = node->attrs.act.act}};
+    const fm__val in[] = {node->in[0], node->in[1], d_out[0]};
+    const fm__val first = fm__graph_add(grad->g, FM__OP_ACT_MUL_GRAD, 3, in, &attrs);
+    for (int i = 0; i < 2; i++) fm__grad_add(grad, node->in[i], fm__graph_out(grad->g, first, i));
+    return FM_OK;
+}
+
 const struct fm__op fm__op_act_mul = {
     .name = "act_mul",
     .doc = "y = f(gate) * up",
@@ -39,6 +49,7 @@ const struct fm__op fm__op_act_mul = {
     .max_in = 2,
     .n_out = 1,
     .shape = shape,
+    .gradient = gradient,
     .reference = reference,
     .workspace = fm__row_workspace,
     .print = print,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // add: y = a + b. a, b f32 of equal shape, or b [X] repeated over the rows of a [N, X].
 #include "base/error.h"
+#include "graph/gradient.h"
 #include "ops/op.h"
 
 static fm_status shape(struct fm__shape *s)
@@ -21,6 +22,17 @@ static void reference(const struct fm__call *c)
     for (int64_t i = 0; i < n; i++) ((float *)c->out[0].data)[i] = a[i] + b[i % period];
 }
 
+// da = dy; db = dy, summed over the rows that b was repeated for.
+static fm_status gradient(struct fm__grad *grad, const struct fm__node *node, const fm__val *d_out)
+{
+    const fm__val a = node->in[0], b = node->in[1];
+    fm__grad_add(grad, a, d_out[0]);
+    if (!fm__grad_needs(grad, b)) return FM_OK;
+    const int repeated = grad->g->values[b].rank < grad->g->values[a].rank;
+    fm__grad_add(grad, b, repeated ? fm__graph_add(grad->g, FM__OP_SUM_ROWS, 1, d_out, NULL) : d_out[0]);
+    return FM_OK;
+}
+
 const struct fm__op fm__op_add = {
     .name = "add",
     .doc = "y = a + b",
@@ -28,5 +40,6 @@ const struct fm__op fm__op_add = {
     .max_in = 2,
     .n_out = 1,
     .shape = shape,
+    .gradient = gradient,
     .reference = reference,
 };

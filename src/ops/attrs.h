@@ -65,6 +65,11 @@ struct fm__attr_adamw {
 
 struct fm__attr_slice {
     int64_t begin, count; // of the last dim
+    int64_t total;        // pad: its length
+};
+
+struct fm__attr_sum {
+    int mean; // divided by the number of elements
 };
 
 union fm__attrs {
@@ -77,6 +82,7 @@ union fm__attrs {
     struct fm__attr_linear linear;
     struct fm__attr_adamw adamw;
     struct fm__attr_slice slice;
+    struct fm__attr_sum sum;
     unsigned char bytes[64];
 };
 

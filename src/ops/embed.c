@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // embed: y[n] = W[tokens[n]], dequantised.  W [V, D] any weight type, tokens i32 [N] -> f32 [N, D].
 #include "base/error.h"
+#include "graph/gradient.h"
 #include "ops/op.h"
 #include "tensor/blocks.h"
 
@@ -26,6 +27,14 @@ static void reference(const struct fm__call *c)
     }
 }
 
+// As gather_rows: dW[tokens[n]] += dy[n].
+static fm_status gradient(struct fm__grad *grad, const struct fm__node *node, const fm__val *d_out)
+{
+    const fm__val in[] = {node->in[0], node->in[1], d_out[0]};
+    fm__grad_add(grad, node->in[0], fm__graph_add(grad->g, FM__OP_SCATTER_ROWS, 3, in, NULL));
+    return FM_OK;
+}
+
 const struct fm__op fm__op_embed = {
     .name = "embed",
     .doc = "y[n] = W[tokens[n]]",
@@ -33,5 +42,6 @@ const struct fm__op fm__op_embed = {
     .max_in = 2,
     .n_out = 1,
     .shape = shape,
+    .gradient = gradient,
     .reference = reference,
 };

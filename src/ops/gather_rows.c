@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "graph/gradient.h"
 #include "ops/op.h"
 
 static fm_status shape(struct fm__shape *s)
@@ -25,6 +26,14 @@ static void reference(const struct fm__call *c)
                (size_t)x_len * sizeof(float));
 }
 
+// Each row's gradient goes to where it was picked from; rows picked twice add up.
+static fm_status gradient(struct fm__grad *grad, const struct fm__node *node, const fm__val *d_out)
+{
+    const fm__val in[] = {node->in[0], node->in[1], d_out[0]};
+    fm__grad_add(grad, node->in[0], fm__graph_add(grad->g, FM__OP_SCATTER_ROWS, 3, in, NULL));
+    return FM_OK;
+}
+
 const struct fm__op fm__op_gather_rows = {
     .name = "gather_rows",
     .doc = "y[n] = x[index[n]]",
@@ -32,5 +41,6 @@ const struct fm__op fm__op_gather_rows = {
     .max_in = 2,
     .n_out = 1,
     .shape = shape,
+    .gradient = gradient,
     .reference = reference,
 };

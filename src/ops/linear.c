@@ -4,6 +4,7 @@
 // x's type says how products are formed (ops/linear_ref.h has the exact arithmetic of each): q8a for inference of
 // quantised weights, f32 or bf16 for training, so that the gradient is exact.
 #include "base/error.h"
+#include "graph/gradient.h"
 #include "ops/linear_ref.h"
 #include "ops/op.h"
 
@@ -15,6 +16,7 @@ static fm_status shape(struct fm__shape *s)
     if (x != FM_F32 && x != FM_Q8A && x != FM_BF16)
         return fm__fail(s->err, FM_E_SHAPE, "linear: x is %s, want f32, q8a or bf16", fm_dtype_info(x)->name);
     int t = s->attrs->linear.transpose_w;
+    if (t) FM_TRY(fm__want_dtype(s, 0, FM_F32));
     FM_TRY(fm__want_dim(s, 1, t ? 0 : 1, s->in[0]->dims[1]));
     int64_t o = s->in[1]->dims[t ? 1 : 0];
     if (s->n_in > 2 && s->in[2]) {
@@ -45,6 +47,23 @@ static void print(const union fm__attrs *attrs, FILE *to)
     if (attrs->linear.transpose_w) fputs(" transpose_w=1", to);
 }
 
+// y = x W^T + bias + residual:  dx = dy W (any weight type),  dW = dy^T x (float weights only: fm__graph_gradient
+// refuses the others),  dbias = the sum of dy's rows,  dresidual = dy. With y = x W the other way round.
+static fm_status gradient(struct fm__grad *grad, const struct fm__node *node, const fm__val *d_out)
+{
+    struct fm__graph *g = grad->g;
+    const fm__val x = node->in[0], w = node->in[1], dy = d_out[0];
+    const int t = node->attrs.linear.transpose_w;
+    const union fm__attrs turned = {.linear = {.transpose_w = !t}};
+    if (fm__grad_needs(grad, x)) fm__grad_add(grad, x, fm__graph_add(g, FM__OP_LINEAR, 2, (fm__val[]){dy, w}, &turned));
+    if (fm__grad_needs(grad, w))
+        fm__grad_add(grad, w, fm__graph_add(g, FM__OP_LINEAR_DW, 2, (fm__val[]){t ? dy : x, t ? x : dy}, NULL));
+    if (node->n_in > 2 && fm__grad_needs(grad, node->in[2]))
+        fm__grad_add(grad, node->in[2], fm__graph_add(g, FM__OP_SUM_ROWS, 1, &dy, NULL));
+    if (node->n_in > 3) fm__grad_add(grad, node->in[3], dy);
+    return FM_OK;
+}
+
 const struct fm__op fm__op_linear = {
     .name = "linear",
     .doc = "y = x W^T + bias + residual",
@@ -52,6 +71,7 @@ const struct fm__op fm__op_linear = {
     .max_in = 4,
     .n_out = 1,
     .shape = shape,
+    .gradient = gradient,
     .reference = fm__ref_linear,
     .flops = flops,
     .print = print,

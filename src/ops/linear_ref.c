@@ -41,8 +41,42 @@ static float dot(const struct fm_tensor *x, int64_t n, const struct fm_tensor *w
     return x->dtype == FM_BF16 ? dot_bf16(x_row, w, w_row, K) : dot_f32(x_row, w, w_row, K);
 }
 
+// y = x W: a chain over W's rows, whose elements are dequantised one window of columns at a time.
+static void times_w(const float *x, const struct fm_tensor *w, int64_t column, int64_t n, float *sums)
+{
+    float window[WINDOW];
+    for (int64_t i = 0; i < n; i++) sums[i] = 0;
+    for (int64_t o = 0; o < w->dims[0]; o++) {
+        const char *row = (const char *)w->data + o * w->strides[0];
+        fm__dequantise_row(w->dtype, row + fm_dtype_row_bytes(w->dtype, column), n, window);
+        for (int64_t i = 0; i < n; i++) sums[i] = fmaf(x[o], window[i], sums[i]);
+    }
+}
+
+static void transposed(const struct fm__call *c)
+{
+    const struct fm_tensor *w = &c->in[1];
+    const float *bias = c->n_in > 2 ? c->in[2].data : NULL, *residual = c->n_in > 3 ? c->in[3].data : NULL;
+    int64_t O = w->dims[0], K = w->dims[1];
+    float sums[WINDOW];
+    for (int64_t n = 0; n < c->out[0].dims[0]; n++)
+        for (int64_t k = 0; k < K; k += WINDOW) {
+            int64_t width = K - k < WINDOW ? K - k : WINDOW;
+            times_w((const float *)c->in[0].data + n * O, w, k, width, sums);
+            for (int64_t i = 0; i < width; i++) {
+                if (bias) sums[i] += bias[k + i];
+                if (residual) sums[i] += residual[n * K + k + i];
+                ((float *)c->out[0].data)[n * K + k + i] = sums[i];
+            }
+        }
+}
+
 void fm__ref_linear(const struct fm__call *c)
 {
+    if (c->attrs && c->attrs->linear.transpose_w) {
+        transposed(c);
+        return;
+    }
     const struct fm_tensor *x = &c->in[0], *w = &c->in[1], *y = &c->out[0];
     const struct fm_tensor *residual = c->n_in > 3 && c->in[3].data ? &c->in[3] : NULL;
     const float *bias = c->n_in > 2 ? c->in[2].data : NULL;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // mul: y = a * b. a, b f32 of equal shape, or b [X] repeated over the rows of a [N, X].
 #include "base/error.h"
+#include "graph/gradient.h"
 #include "ops/op.h"
 
 static fm_status shape(struct fm__shape *s)
@@ -21,6 +22,19 @@ static void reference(const struct fm__call *c)
     for (int64_t i = 0; i < n; i++) ((float *)c->out[0].data)[i] = a[i] * b[i % period];
 }
 
+// da = dy b; db = dy a, summed over the rows that b was repeated for.
+static fm_status gradient(struct fm__grad *grad, const struct fm__node *node, const fm__val *d_out)
+{
+    struct fm__graph *g = grad->g;
+    const fm__val a = node->in[0], b = node->in[1];
+    if (fm__grad_needs(grad, a)) fm__grad_add(grad, a, fm__graph_add(g, FM__OP_MUL, 2, (fm__val[]){d_out[0], b}, NULL));
+    if (!fm__grad_needs(grad, b)) return FM_OK;
+    const int repeated = g->values[b].rank < g->values[a].rank;
+    const fm__val d = fm__graph_add(g, FM__OP_MUL, 2, (fm__val[]){d_out[0], a}, NULL);
+    fm__grad_add(grad, b, repeated ? fm__graph_add(g, FM__OP_SUM_ROWS, 1, &d, NULL) : d);
+    return FM_OK;
+}
+
 const struct fm__op fm__op_mul = {
     .name = "mul",
     .doc = "y = a * b",
@@ -28,5 +42,6 @@ const struct fm__op fm__op_mul = {
     .max_in = 2,
     .n_out = 1,
     .shape = shape,
+    .gradient = gradient,
     .reference = reference,
 };

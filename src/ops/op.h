@@ -20,20 +20,20 @@ struct fm__shape {
     struct fm_error *err;
 };
 
-// What a gradient rule sees: the graph to append to, the node, the gradient of each output (FM__NONE: not needed).
-// It reports through fm__grad_add(g, node->in[i], value): gradients of a value with several readers are summed.
+// What a gradient rule sees: the graph to append to, a copy of the node, the gradient of each output (FM__NONE: nothing
+// depends on it). It reports through graph/gradient.h: fm__grad_add(grad, node->in[i], value).
 struct fm__grad;
 
 struct fm__op {
     const char *name;
     const char *doc; // one line: the formula
     int min_in, max_in, n_out;
-    int alias; // output 0 lies where input alias-1 lay; 0: none
+    int alias[FM__MAX_OUT]; // output i lies where input alias[i]-1 lay, as its next version; 0: none
     fm_status (*shape)(struct fm__shape *s);
-    fm_status (*gradient)(struct fm__grad *g, const struct fm__node *node, const fm__val *d_out); // NULL: has none
-    void (*reference)(const struct fm__call *call); // plain C, one thread
-    size_t (*workspace)(const struct fm__call *call); // bytes that the reference wants; NULL: none
-    double (*flops)(const struct fm__call *call);   // NULL: counts as elements of output 0
+    fm_status (*gradient)(struct fm__grad *grad, const struct fm__node *node, const fm__val *d_out); // NULL: has none
+    void (*reference)(const struct fm__call *call);        // plain C, one thread
+    size_t (*workspace)(const struct fm__call *call);      // bytes that the reference wants; NULL: none
+    double (*flops)(const struct fm__call *call);          // NULL: counts as elements of output 0
     void (*print)(const union fm__attrs *attrs, FILE *to); // " key=value"…; NULL: no attributes
 };
 

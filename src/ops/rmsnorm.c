@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "base/error.h"
+#include "graph/gradient.h"
 #include "ops/functions.h"
 #include "ops/op.h"
 #include "ops/rows_out.h"
@@ -45,6 +46,15 @@ static void print(const union fm__attrs *attrs, FILE *to)
     fm__print_out_dtype(attrs->norm.out_dtype, to);
 }
 
+static fm_status gradient(struct fm__grad *grad, const struct fm__node *node, const fm__val *d_out)
+{
+    const union fm__attrs attrs = {.norm = {.eps = node->attrs.norm.eps}};
+    const fm__val in[] = {node->in[0], node->in[1], d_out[0]};
+    const fm__val first = fm__graph_add(grad->g, FM__OP_RMSNORM_GRAD, 3, in, &attrs);
+    for (int i = 0; i < 2; i++) fm__grad_add(grad, node->in[i], fm__graph_out(grad->g, first, i));
+    return FM_OK;
+}
+
 const struct fm__op fm__op_rmsnorm = {
     .name = "rmsnorm",
     .doc = "y = x / sqrt(mean(x^2) + eps) * w",
@@ -52,6 +62,7 @@ const struct fm__op fm__op_rmsnorm = {
     .max_in = 2,
     .n_out = 1,
     .shape = shape,
+    .gradient = gradient,
     .reference = reference,
     .workspace = fm__row_workspace,
     .print = print,

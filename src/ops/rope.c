@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "graph/gradient.h"
 #include "ops/op.h"
 
 // Index of the pair that turns `turns` times over the original context (YaRN, section 3.2).
@@ -111,6 +112,17 @@ static void print(const union fm__attrs *attrs, FILE *to)
     if (a->backward) fputs(" backward", to);
 }
 
+// Turning by theta is orthogonal (up to the attention factor, which stays): its transpose turns by -theta.
+static fm_status gradient(struct fm__grad *grad, const struct fm__node *node, const fm__val *d_out)
+{
+    union fm__attrs attrs = node->attrs;
+    fm__val in[4];
+    for (int i = 0; i < 4; i++) in[i] = i == 0 ? d_out[0] : node->in[i];
+    attrs.rope.backward = !attrs.rope.backward;
+    fm__grad_add(grad, node->in[0], fm__graph_add(grad->g, FM__OP_ROPE, node->n_in, in, &attrs));
+    return FM_OK;
+}
+
 const struct fm__op fm__op_rope = {
     .name = "rope",
     .doc = "pairs of each head turned by position * base^(-2i/n_rot)",
@@ -118,6 +130,7 @@ const struct fm__op fm__op_rope = {
     .max_in = 4,
     .n_out = 1,
     .shape = shape,
+    .gradient = gradient,
     .reference = reference,
     .workspace = workspace,
     .print = print,

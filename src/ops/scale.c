@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // scale: y = x * factor + bias, two constants.  x f32.
 #include "base/error.h"
+#include "graph/gradient.h"
 #include "ops/op.h"
 
 static fm_status shape(struct fm__shape *s)
@@ -22,6 +23,14 @@ static void print(const union fm__attrs *attrs, FILE *to)
     fprintf(to, " factor=%.9g bias=%.9g", (double)attrs->scale.factor, (double)attrs->scale.bias);
 }
 
+// dx = dy factor
+static fm_status gradient(struct fm__grad *grad, const struct fm__node *node, const fm__val *d_out)
+{
+    const union fm__attrs attrs = {.scale = {.factor = node->attrs.scale.factor}};
+    fm__grad_add(grad, node->in[0], fm__graph_add(grad->g, FM__OP_SCALE, 1, d_out, &attrs));
+    return FM_OK;
+}
+
 const struct fm__op fm__op_scale = {
     .name = "scale",
     .doc = "y = x * factor + bias",
@@ -29,6 +38,7 @@ const struct fm__op fm__op_scale = {
     .max_in = 1,
     .n_out = 1,
     .shape = shape,
+    .gradient = gradient,
     .reference = reference,
     .print = print,
 };

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "graph/gradient.h"
 #include "ops/op.h"
 
 static fm_status shape(struct fm__shape *s)
@@ -31,6 +32,15 @@ static void print(const union fm__attrs *attrs, FILE *to)
     fprintf(to, " begin=%lld count=%lld", (long long)attrs->slice.begin, (long long)attrs->slice.count);
 }
 
+// Back to where it was cut from, zeros beside.
+static fm_status gradient(struct fm__grad *grad, const struct fm__node *node, const fm__val *d_out)
+{
+    union fm__attrs attrs = node->attrs;
+    attrs.slice.total = grad->g->values[node->in[0]].dims[1];
+    fm__grad_add(grad, node->in[0], fm__graph_add(grad->g, FM__OP_PAD, 1, d_out, &attrs));
+    return FM_OK;
+}
+
 const struct fm__op fm__op_slice = {
     .name = "slice",
     .doc = "y[n] = x[n][begin … begin + count)",
@@ -38,6 +48,7 @@ const struct fm__op fm__op_slice = {
     .max_in = 1,
     .n_out = 1,
     .shape = shape,
+    .gradient = gradient,
     .reference = reference,
     .print = print,
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // softcap: y = c * tanh(x / c), c in attrs.scale.factor: Gemma 2's bound on logits (arXiv 2408.00118).  x f32.
 #include "base/error.h"
+#include "graph/gradient.h"
 #include "ops/functions.h"
 #include "ops/op.h"
 
@@ -26,6 +27,19 @@ static void print(const union fm__attrs *attrs, FILE *to)
     fprintf(to, " cap=%g", (double)attrs->scale.factor);
 }
 
+// y = c tanh(x / c)  ->  dx = dy (1 - (y / c)^2)
+static fm_status gradient(struct fm__grad *grad, const struct fm__node *node, const fm__val *d_out)
+{
+    struct fm__graph *g = grad->g;
+    const union fm__attrs divide = {.scale = {.factor = 1.0f / node->attrs.scale.factor}};
+    const union fm__attrs one_minus = {.scale = {.factor = -1, .bias = 1}};
+    fm__val t = fm__graph_add(g, FM__OP_SCALE, 1, node->out, &divide);
+    t = fm__graph_add(g, FM__OP_MUL, 2, (fm__val[]){t, t}, NULL);
+    t = fm__graph_add(g, FM__OP_SCALE, 1, &t, &one_minus);
+    fm__grad_add(grad, node->in[0], fm__graph_add(g, FM__OP_MUL, 2, (fm__val[]){d_out[0], t}, NULL));
+    return FM_OK;
+}
+
 const struct fm__op fm__op_softcap = {
     .name = "softcap",
     .doc = "y = c * tanh(x / c)",
@@ -33,6 +47,7 @@ const struct fm__op fm__op_softcap = {
     .max_in = 1,
     .n_out = 1,
     .shape = shape,
+    .gradient = gradient,
     .reference = reference,
     .print = print,
 };
