@@ -144,7 +144,7 @@ class Maker:
         if k == 11:
             return f"({self.expr(d-1)} if {self.test(d-1)}{self.pick('', ' else ' + self.expr(d-1))})"
         if k == 12:
-            return self.pick("d.a", "d['b']", "d.n.x[2].y", "d.get('zz', 5)", "d.get('a')", "d['zz']", "msgs[0].role", "msgs[-1]['content']", "msgs[2].tool_calls[0].arguments", "missing.x", "l.0", "nil.x", "d|attr('keys')", "s.nope", "d.n.x[7]", "l['x']")
+            return self.pick("d.a", "d['b']", "d.n.x[2].y", "d.get('zz', 5)", "d.get('a')", "d['zz']", "msgs[0].role", "msgs[-1]['content']", "msgs[2].tool_calls[0].arguments", "missing.x", "l.0", "nil.x", "s.nope", "d.n.x[7]", "l['x']")
         if k == 13:
             return f"{{'a': {self.expr(d-1)}, {self.pick(repr('b'), '1', 'i', 'f')}: {self.expr(d-1)}}}"
         if k == 14:
