@@ -412,13 +412,13 @@ static void logprobs_are_of_the_model(void **state)
     static float logits[V];
     static struct ref want[V];
     struct fm_token_prob top[20];
-    float chosen;
     make_logits(logits, V, 4, &rng);
     size_t n = ref_all(want, logits, V);
     ref_softmax(want, n);
     assert_ok(fm_sampler_new(V, &o, &s, &err), err);
-    assert_ok(fm_sampler_logprobs(s, logits, want[100].token, &chosen, 20, top, &err), err);
-    assert_true(fabs(chosen - log(want[100].p)) < 1e-4); // eps of float at |log p| up to 40
+    struct fm_logprobs ask = {.token = want[100].token, .n_top = 20, .top = top};
+    assert_ok(fm_sampler_logprobs(s, logits, &ask, &err), err);
+    assert_true(fabs(ask.chosen - log(want[100].p)) < 1e-4); // eps of float at |log p| up to 40
     for (int i = 0; i < 20; i++) {
         assert_int_equal(top[i].token, want[i].token);
         assert_true(fabs(top[i].p - log(want[i].p)) < 1e-5);
@@ -426,10 +426,13 @@ static void logprobs_are_of_the_model(void **state)
     float few[4] = {1, -INFINITY, 0, NAN};
     struct fm_sampler *small;
     assert_ok(fm_sampler_new(4, NULL, &small, &err), err);
-    assert_ok(fm_sampler_logprobs(small, few, 1, &chosen, 4, top, &err), err);
-    assert_true(isinf(chosen) && top[1].token == 2 && top[2].token == -1);
-    assert_int_equal(fm_sampler_logprobs(small, few, 4, &chosen, 0, NULL, &err), FM_E_ARG);
-    assert_int_equal(fm_sampler_logprobs(small, few, 0, &chosen, 5, top, &err), FM_E_ARG);
+    ask = (struct fm_logprobs){.token = 1, .n_top = 4, .top = top};
+    assert_ok(fm_sampler_logprobs(small, few, &ask, &err), err);
+    assert_true(isinf(ask.chosen) && top[1].token == 2 && top[2].token == -1);
+    ask.token = 4;
+    assert_int_equal(fm_sampler_logprobs(small, few, &ask, &err), FM_E_ARG);
+    ask = (struct fm_logprobs){.token = -1, .n_top = 5, .top = top};
+    assert_int_equal(fm_sampler_logprobs(small, few, &ask, &err), FM_E_ARG);
     fm_sampler_free(small);
     fm_sampler_free(s);
 }

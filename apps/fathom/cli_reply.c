@@ -153,10 +153,10 @@ static fm_status add_logprobs(struct fm_cli_reply *r, const float *logits, int32
     int32_t n = r->args.n_logprobs < r->engine->info.n_vocab ? r->args.n_logprobs : r->engine->info.n_vocab;
     struct fm_token_prob *top = malloc(((size_t)n + 1) * sizeof *top);
     if (!top) return fm__fail_nomem(err, "log-probabilities", (size_t)n * sizeof *top);
-    float chosen;
-    fm_status status = fm_sampler_logprobs(r->sampler, logits, id, &chosen, n, n ? top : NULL, err);
+    struct fm_logprobs asked = {.token = id, .n_top = n, .top = top};
+    fm_status status = fm_sampler_logprobs(r->sampler, logits, &asked, err);
     if (status == FM_OK) {
-        json_t *entry = token_json(r, id, chosen), *list = json_array();
+        json_t *entry = token_json(r, id, asked.chosen), *list = json_array();
         for (int32_t i = 0; i < n && top[i].token >= 0; i++)
             json_array_append_new(list, token_json(r, top[i].token, top[i].p));
         json_object_set_new(entry, "top", list);

@@ -88,12 +88,18 @@ struct fm_token_prob {
 // filter was on. Valid until the next call. Greedy: the one token. *n is 0 before the first call.
 FM_API const struct fm_token_prob *fm_sampler_candidates(const struct fm_sampler *sampler, size_t *n);
 
-// Log-probabilities under softmax(logits) as the model gave them, before any of the options: of `token` in *chosen (may
-// be NULL), and of the `n_top` most likely in top[n_top] (NULL when n_top is 0), most likely first. Changes no state
-// but that fm_sampler_candidates is empty afterwards. Errors: FM_E_ARG for a token outside the vocabulary, n_top over
-// n_vocab, or no finite logit. Where fewer than n_top logits are finite the rest has token −1.
-FM_API fm_status fm_sampler_logprobs(struct fm_sampler *sampler, const float *logits, int32_t token, float *chosen,
-                                     int32_t n_top, struct fm_token_prob *top, struct fm_error *err);
+struct fm_logprobs {
+    int32_t token;             // in: whose log-probability; −1: nobody's
+    float chosen;              // out: of that token; −infinity where it has none
+    int32_t n_top;             // in: how many of the most likely
+    struct fm_token_prob *top; // out [n_top], most likely first; may be NULL when n_top is 0
+};
+
+// Log-probabilities under softmax(logits) as the model gave them, before any of the options. Changes no state but that
+// fm_sampler_candidates is empty afterwards. Errors: FM_E_ARG for a token outside the vocabulary, n_top over n_vocab,
+// or no finite logit. Where fewer than n_top logits are finite the rest has token −1.
+FM_API fm_status fm_sampler_logprobs(struct fm_sampler *sampler, const float *logits, struct fm_logprobs *want,
+                                     struct fm_error *err);
 
 // The state (random numbers, mirostat, history; not the options) as bytes for a session file: little endian, the same
 // on every machine. save writes at most `size` bytes to `bytes` and returns how many the state takes; bytes may be

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The sampler: options, history, random numbers and the chain of sample_filters. All workspace is taken at birth. The
 // logits are copied only where a bias or a penalty changes them.
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -320,26 +321,28 @@ const struct fm_token_prob *fm_sampler_candidates(const struct fm_sampler *s, si
     return s->c.v;
 }
 
-fm_status fm_sampler_logprobs(struct fm_sampler *s, const float *logits, int32_t token, float *chosen, int32_t n_top,
-                              struct fm_token_prob *top, struct fm_error *err)
+fm_status fm_sampler_logprobs(struct fm_sampler *s, const float *logits, struct fm_logprobs *want, struct fm_error *err)
 {
-    if (n_top < 0 || n_top > s->n_vocab || (chosen && (token < 0 || token >= s->n_vocab)))
+    int32_t token = want->token, n_top = want->n_top;
+    want->chosen = -INFINITY;
+    if (n_top < 0 || n_top > s->n_vocab || token < -1 || token >= s->n_vocab)
         return fm__fail(err, FM_E_ARG, "sampler: token %d, top %d, want both within the vocabulary of %d", token, n_top,
                         s->n_vocab);
     s->c.n = s->c.n_sorted = 0;
     int32_t best = fm__sample_argmax(logits, s->n_vocab);
     if (best < 0) return no_choice(err);
-    double sum = 0, largest = logits[best];
+    float largest = logits[best] > FLT_MAX ? FLT_MAX : logits[best];
+    double sum = 0;
     for (int32_t i = 0; i < s->n_vocab; i++)
-        if (logits[i] > -INFINITY) sum += expf(logits[i] - (float)largest);
-    double norm = largest + log(sum);
-    if (chosen) *chosen = logits[token] > -INFINITY ? (float)(logits[token] - norm) : -INFINITY;
+        if (logits[i] > -INFINITY) sum += (double)expf(fminf(logits[i], FLT_MAX) - largest);
+    double norm = (double)largest + log(fmax(sum, 1)); // the largest gives 1
+    if (token >= 0 && logits[token] > -INFINITY) want->chosen = (float)((double)fminf(logits[token], FLT_MAX) - norm);
     if (!n_top) return FM_OK;
     fm__sample_top_k(&s->c, logits, s->n_vocab, n_top);
     for (int32_t i = 0; i < n_top; i++) {
         bool there = (size_t)i < s->c.n;
-        top[i] = there ? s->c.v[i] : (struct fm_token_prob){-1, -INFINITY, -INFINITY};
-        if (there) top[i].p = (float)(top[i].logit - norm);
+        want->top[i] = there ? s->c.v[i] : (struct fm_token_prob){-1, -INFINITY, -INFINITY};
+        if (there) want->top[i].p = (float)((double)want->top[i].logit - norm);
     }
     s->c.n = s->c.n_sorted = 0;
     return FM_OK;

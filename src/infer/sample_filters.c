@@ -51,12 +51,12 @@ void fm__sample_typical(struct fm__candidates *c, float p, struct fm_token_prob 
     fm__sample_softmax(c);
     double entropy = 0;
     for (size_t i = 0; i < c->n; i++)
-        if (c->v[i].p > 0) entropy -= (double)c->v[i].p * log(c->v[i].p);
+        if (c->v[i].p > 0) entropy -= (double)c->v[i].p * log((double)c->v[i].p);
     // nearest the entropy first: the distance, negated, takes the place of the logit, the place in the list that of the
     // id
     struct fm__candidates by_distance = {scratch, c->n, 0};
     for (size_t i = 0; i < c->n; i++) {
-        double distance = c->v[i].p > 0 ? fabs(-log(c->v[i].p) - entropy) : INFINITY;
+        double distance = c->v[i].p > 0 ? fabs(-log((double)c->v[i].p) - entropy) : INFINITY;
         scratch[i] = (struct fm_token_prob){(int32_t)i, (float)-distance, c->v[i].p};
     }
     double sum = 0;

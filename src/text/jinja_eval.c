@@ -252,7 +252,7 @@ static fm_status eval_named(struct fm__jrun *run, const struct fm__jarguments *a
     size_t n = (size_t)args->n_kw + (more.kind == J_MAP ? (size_t)more.map->n : 0) + 1; // one free, for a caller
     FM_TRY(fm__j_alloc(run, n * sizeof *call->named, &memory));
     call->named = memory;
-    FM_TRY(fm__j_alloc(run, n * sizeof *call->names, &memory));
+    FM_TRY(fm__j_alloc(run, n * sizeof(const struct fm__jstr *), &memory));
     call->names = memory;
     for (int i = 0; i < args->n_kw; i++) {
         FM_TRY(fm__j_eval(run, args->kw[i], &call->named[call->n_named]));

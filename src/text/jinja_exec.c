@@ -231,7 +231,7 @@ static bool take_named(struct fm__jcall *call, const struct fm__jstr *name, stru
         if (call->names[i]->n != name->n || memcmp(call->names[i]->p, name->p, name->n)) continue;
         *out = call->named[i];
         call->n_named--;
-        memmove(&call->names[i], &call->names[i + 1], (size_t)(call->n_named - i) * sizeof *call->names);
+        memmove(&call->names[i], &call->names[i + 1], (size_t)(call->n_named - i) * sizeof(const struct fm__jstr *));
         memmove(&call->named[i], &call->named[i + 1], (size_t)(call->n_named - i) * sizeof *call->named);
         return true;
     }

@@ -265,20 +265,27 @@ static fm_status do_rejectattr(struct fm__jrun *run, const struct fm__jin *in, s
 
 // --- sort, dictsort, groupby, unique, min, max, sum ---
 
-// Merges two sorted runs of pairs into `to`; a tie keeps the left one first.
-static fm_status merge(struct fm__jrun *run, struct fm__jv *v, int64_t middle, int64_t n, struct fm__jv *to, int by,
-                       bool reverse)
+// What one merge works on: [0, middle) and [middle, n) of v are sorted; `to` has room for both.
+struct merging {
+    struct fm__jv *v, *to;
+    int64_t middle, n;
+    int by;
+    bool reverse;
+};
+
+// A tie keeps the left one first.
+static fm_status merge(struct fm__jrun *run, const struct merging *m)
 {
-    int64_t i = 0, k = middle, at = 0;
-    while (i < middle && k < n) {
+    int64_t i = 0, k = m->middle, at = 0;
+    while (i < m->middle && k < m->n) {
         int order;
-        FM_TRY(fm__jv_compare(run, v[k].list->v[by], v[i].list->v[by], &order));
-        bool right = reverse ? order == 1 : order == -1;
-        to[at++] = right ? v[k++] : v[i++];
+        FM_TRY(fm__jv_compare(run, m->v[k].list->v[m->by], m->v[i].list->v[m->by], &order));
+        bool right = m->reverse ? order == 1 : order == -1;
+        m->to[at++] = right ? m->v[k++] : m->v[i++];
     }
-    while (i < middle) to[at++] = v[i++];
-    while (k < n) to[at++] = v[k++];
-    memcpy(v, to, (size_t)n * sizeof *v);
+    while (i < m->middle) m->to[at++] = m->v[i++];
+    while (k < m->n) m->to[at++] = m->v[k++];
+    memcpy(m->v, m->to, (size_t)m->n * sizeof *m->v);
     return FM_OK;
 }
 
@@ -290,7 +297,8 @@ fm_status fm__j_sort_pairs(struct fm__jrun *run, struct fm__jlist *pairs, int by
     for (int64_t width = 1; width < pairs->n; width *= 2) {
         for (int64_t i = 0; i + width < pairs->n; i += 2 * width) {
             int64_t n = pairs->n - i < 2 * width ? pairs->n - i : 2 * width;
-            FM_TRY(merge(run, pairs->v + i, width, n, memory, by, reverse));
+            struct merging m = {pairs->v + i, memory, width, n, by, reverse};
+            FM_TRY(merge(run, &m));
         }
     }
     return FM_OK;

@@ -37,7 +37,8 @@ static fm_status parse_product(struct fm__jparser *p, struct fm__jnode **out)
     FM_TRY(parse_pow(p, &left));
     while (fm__jp_is_op(p->t, '*') || fm__jp_is_op(p->t, '/') || fm__jp_is_op(p->t, '%') ||
            fm__jp_is_op(p->t, FM__J_OP2('/', '/'))) {
-        int op = p->t++->op;
+        int op = p->t->op;
+        p->t++;
         FM_TRY(parse_pow(p, &right));
         FM_TRY(parse_binary(p, left, right, op, &left));
     }
@@ -68,7 +69,8 @@ static fm_status parse_sum(struct fm__jparser *p, struct fm__jnode **out)
     struct fm__jnode *left, *right;
     FM_TRY(parse_concat(p, &left));
     while (fm__jp_is_op(p->t, '+') || fm__jp_is_op(p->t, '-')) {
-        int op = p->t++->op;
+        int op = p->t->op;
+        p->t++;
         FM_TRY(parse_concat(p, &right));
         FM_TRY(parse_binary(p, left, right, op, &left));
     }

@@ -494,8 +494,7 @@ fm_status fm__jv_iterate(struct fm__jrun *run, struct fm__jv v, struct fm__jv **
     case J_UNDEFINED:
         return FM_OK;
     case J_LIST:
-        *items = v.list->v + v.list->next;
-        if (!v.list->v) *items = NULL;
+        if (v.list->v) *items = v.list->v + v.list->next;
         *n = v.list->n - v.list->next;
         if (v.list->flavor == J_LAZY) v.list->next = v.list->n;
         return FM_OK;

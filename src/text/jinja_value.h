@@ -104,7 +104,8 @@ struct fm__jrun {
 enum { FM__J_MAX_DEPTH = 400, FM__J_MAX_VALUE_DEPTH = 100 };
 
 // Fails with "template line N: …".
-#define fm__j_fail(run, code, ...) fm__jrun_error((run), (code), FM__FILE_NAME ":" FM__STR(__LINE__), __VA_ARGS__)
+#define fm__j_fail(run, code, ...) \
+    fm__same_code((code), fm__jrun_error((run), (code), FM__FILE_NAME ":" FM__STR(__LINE__), __VA_ARGS__))
 fm_status fm__jrun_error(struct fm__jrun *run, fm_status code, const char *where, const char *fmt, ...) FM_PRINTF(4, 5);
 
 // Accounts for work on `bytes` bytes (one step and one more for every 32).
