@@ -59,6 +59,7 @@ def write_qwen(tiktoken, path, pre):
         "tokenizer.ggml.pre": struct.pack("<I", 8) + string(pre),
         "tokenizer.ggml.tokens": array(8, [string(t) for t in tokens]),
         "tokenizer.ggml.token_type": array(5, [struct.pack("<i", 1 if i < len(ordered) else 3) for i in range(len(tokens))]),
+        "tokenizer.ggml.eos_token_id": struct.pack("<II", 4, len(ordered) + 2),
         "tokenizer.ggml.merges": array(8, [string(f"{spell(a)} {spell(b)}") for m in merges if m for a, b in [m]]),
     }
     with open(path, "wb") as f:

@@ -135,7 +135,6 @@ fm_status fm__bpe_load(struct fm_tokenizer *tok, const struct fm_gguf *g, struct
                         name.n > 60 ? 60 : (int)name.n, name.p);
     tok->ignore_merges = entry->flags & FM__PRE_IGNORE_MERGES;
     tok->add_bos = entry->flags & FM__PRE_ADD_BOS;
-    FM_TRY(fm__pre_new(entry, &tok->pre, err));
     FM_TRY(load_keys(tok, err));
     FM_TRY(load_merges(tok, g, err));
     for (int b = 0; b < 256; b++) {
@@ -143,7 +142,7 @@ fm_status fm__bpe_load(struct fm_tokenizer *tok, const struct fm_gguf *g, struct
         tok->byte_symbol[b] = intern(tok, &byte, 1);
         if (tok->byte_symbol[b] < 0) return fm__fail_nomem(err, "tokenizer.ggml.tokens", 1);
     }
-    return FM_OK;
+    return fm__pre_new(entry, &tok->pre, err); // last, because it takes longest
 }
 
 // --- encoding ---

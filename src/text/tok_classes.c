@@ -145,7 +145,7 @@ static uint64_t members_of(const struct fm__classes *c, uint32_t cp, uint32_t cu
     uint64_t members = 0;
     for (int i = 0; i < c->n; i++) {
         const struct fm__class *k = &c->list[i];
-        const struct fm__class_range *ranges = c->ranges + k->first_range;
+        const struct fm__class_range *ranges = k->n_ranges ? c->ranges + k->first_range : NULL;
         while (cursor[i] < k->n_ranges && ranges[cursor[i]].high < cp) cursor[i]++;
         bool in = (category & k->categories) || (space ? k->space : k->not_space) ||
                   (cursor[i] < k->n_ranges && ranges[cursor[i]].low <= cp && !(space && cp >= 0x80));

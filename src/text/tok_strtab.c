@@ -19,7 +19,7 @@ static bool grow(void *pointer_to_array, size_t n, size_t element)
 bool fm__strtab_add(struct fm__strtab *s, const char *p, size_t n)
 {
     if (n > UINT32_MAX - s->n_bytes || s->n == INT32_MAX) return false;
-    if (s->n_bytes + n > s->cap_bytes) {
+    if (s->n_bytes + n > s->cap_bytes || !s->bytes) { // never NULL, so that the place of an empty string is one
         size_t cap = (s->n_bytes + n) + (s->n_bytes + n) / 2 + 256;
         if (!grow(&s->bytes, cap, 1)) return false;
         s->cap_bytes = cap;
