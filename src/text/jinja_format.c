@@ -55,7 +55,7 @@ static fm_status add_number(struct fm__jrun *run, struct fm__jbuf *buf, const st
 
 static fm_status add_integer(struct fm__jrun *run, struct fm__jbuf *buf, const struct spec *s, int64_t i)
 {
-    char digits[400];
+    char digits[400] = "";
     uint64_t magnitude = i < 0 ? 0 - (uint64_t)i : (uint64_t)i;
     const char *base = "";
     int at = 0, radix = s->type == 'x' || s->type == 'X' ? 16 : s->type == 'o' ? 8 : s->type == 'b' ? 2 : 10;
@@ -72,7 +72,7 @@ static fm_status add_integer(struct fm__jrun *run, struct fm__jbuf *buf, const s
 
 static fm_status add_double(struct fm__jrun *run, struct fm__jbuf *buf, const struct spec *s, double f)
 {
-    char text[1024], format[16];
+    char text[1024] = "", format[16];
     char type = s->type == '%' ? 'f' : s->type ? s->type : 'g';
     if (s->type == '%') f *= 100;
     snprintf(format, sizeof format, "%%%s.*%c", s->alternate ? "#" : "", type);

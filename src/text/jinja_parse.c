@@ -180,6 +180,7 @@ static fm_status parse_signature(struct fm__jparser *p, struct fm__jnode *macro)
 {
     struct fm__jarguments *args = macro->args;
     struct fm__jpending defaults = {0};
+    struct fm__jnode *value = NULL;
     FM_TRY(fm__jp_expect_op(p, '('));
     while (!fm__jp_is_op(p->t, ')')) {
         if (args->n_kw) FM_TRY(fm__jp_expect_op(p, ','));
@@ -188,11 +189,12 @@ static fm_status parse_signature(struct fm__jparser *p, struct fm__jnode *macro)
         struct fm__jstr *names = fm__arena_alloc(p->arena, (size_t)(args->n_kw + 1) * sizeof *names);
         if (!names) return fm__fail_nomem(p->err, "template macro", sizeof *names);
         if (args->n_kw) memcpy(names, args->kw_names, (size_t)args->n_kw * sizeof *names);
-        struct fm__jnode *value = NULL;
+        bool needs_default = value != NULL; // the one before has one
+        value = NULL;
         FM_TRY(fm__jp_target_name(p, &names[args->n_kw]));
         if (fm__jp_skip_op(p, '='))
             FM_TRY(fm__jp_expression(p, true, &value));
-        else if (args->n_kw && defaults.v[args->n_kw - 1])
+        else if (needs_default)
             return fm__jp_unexpected(p, "\"=\" (a parameter after one with a default needs one)");
         FM_TRY(fm__jp_add(p, &defaults, value));
         args->kw_names = names;

@@ -343,7 +343,7 @@ static fm_status parse_dotted(struct fm__jparser *p, const char *what, struct fm
 
 static fm_status parse_test(struct fm__jparser *p, struct fm__jnode *inner, struct fm__jnode **out)
 {
-    struct fm__jnode *test, *arg;
+    struct fm__jnode *test, *arg = NULL;
     FM_TRY(fm__jp_node(p, J_N_TEST, &test));
     p->t++;
     bool negated = fm__jp_skip_name(p, "not");
@@ -395,7 +395,7 @@ fm_status fm__jp_filters(struct fm__jparser *p, struct fm__jnode *inner, bool in
 static fm_status parse_unary(struct fm__jparser *p, bool with_filter, struct fm__jnode **out)
 {
     FM_TRY(fm__jp_enter(p));
-    struct fm__jnode *node;
+    struct fm__jnode *node = NULL;
     if (fm__jp_is_op(p->t, '-') || fm__jp_is_op(p->t, '+')) {
         FM_TRY(fm__jp_node(p, p->t->op == '-' ? J_N_NEG : J_N_POS, &node));
         p->t++;

@@ -292,14 +292,29 @@ static fm_status json_list(struct fm__jrun *run, struct fm__jbuf *buf, struct fm
     return fm__jbuf_text(run, buf, "]");
 }
 
+static fm_status json_scalar(struct fm__jrun *run, struct fm__jbuf *buf, struct fm__jv v)
+{
+    switch (v.kind) {
+    case J_NONE:
+        return fm__jbuf_text(run, buf, "null");
+    case J_BOOL:
+        return fm__jbuf_text(run, buf, v.b ? "true" : "false");
+    case J_INT:
+        return add_int(run, buf, v.i);
+    case J_FLOAT:
+        if (isnan(v.f)) return fm__jbuf_text(run, buf, "NaN");
+        if (isinf(v.f)) return fm__jbuf_text(run, buf, v.f < 0 ? "-Infinity" : "Infinity");
+        return add_float(run, buf, v.f);
+    default:
+        return fm__j_fail(run, FM_E_FORMAT, "%s cannot be written as JSON", fm__jv_type(v));
+    }
+}
+
 static fm_status json_key(struct fm__jrun *run, struct fm__jbuf *buf, struct fm__jv key, bool ascii)
 {
     if (key.kind == J_STR) return json_str(run, buf, key.str, ascii);
-    if (key.kind != J_NONE && !fm__jv_is_number(key))
-        return fm__j_fail(run, FM_E_FORMAT, "a JSON key cannot be %s", fm__jv_type(key));
-    static const struct fm__jjson_style scalar = {.indent = -1};
     FM_TRY(fm__jbuf_text(run, buf, "\""));
-    FM_TRY(json_at(run, buf, key, &scalar, 0));
+    FM_TRY(json_scalar(run, buf, key));
     return fm__jbuf_text(run, buf, "\"");
 }
 
@@ -333,16 +348,6 @@ static fm_status json_at(struct fm__jrun *run, struct fm__jbuf *buf, struct fm__
 {
     if (depth > FM__J_MAX_VALUE_DEPTH) return fm__j_fail(run, FM_E_LIMIT, "values nested too deeply for JSON");
     switch (v.kind) {
-    case J_NONE:
-        return fm__jbuf_text(run, buf, "null");
-    case J_BOOL:
-        return fm__jbuf_text(run, buf, v.b ? "true" : "false");
-    case J_INT:
-        return add_int(run, buf, v.i);
-    case J_FLOAT:
-        if (isnan(v.f)) return fm__jbuf_text(run, buf, "NaN");
-        if (isinf(v.f)) return fm__jbuf_text(run, buf, v.f < 0 ? "-Infinity" : "Infinity");
-        return add_float(run, buf, v.f);
     case J_STR:
         return json_str(run, buf, v.str, style->ascii);
     case J_MAP:
@@ -350,7 +355,7 @@ static fm_status json_at(struct fm__jrun *run, struct fm__jbuf *buf, struct fm__
     case J_LIST:
         return json_list(run, buf, v, style, depth);
     default:
-        return fm__j_fail(run, FM_E_FORMAT, "%s cannot be written as JSON", fm__jv_type(v));
+        return json_scalar(run, buf, v);
     }
 }
 
