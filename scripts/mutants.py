@@ -99,7 +99,7 @@ def sync():
 
 
 def quiet(cmd):
-    done = subprocess.run([*shlex.split(os.environ.get("FATHOM_WRAP", "")), *cmd], capture_output=True, text=True, check=False)
+    done = subprocess.run([*shlex.split(os.environ.get("FATHOM_WRAP", "")), *cmd], capture_output=True, text=True, errors="replace", check=False)
     return done.returncode, done.stdout + done.stderr
 
 
