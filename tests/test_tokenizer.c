@@ -195,7 +195,7 @@ static void round_trips(void **state)
     (void)state;
     static struct vector v;
     for (int i = 0; i < 2; i++) {
-        struct fm_tokenizer *tok = load(vocabularies[i], NULL);
+        struct fm_tokenizer *tok = load(vocabularies[i], i ? NULL : "tokenizer.ggml.add_space_prefix=bool:true");
         FILE *f = open_vectors(vocabularies[i]);
         int n_texts = 0;
         while (read_vector(f, &v)) {
@@ -480,6 +480,60 @@ static void wrong_metadata_is_named(void **state)
     }
 }
 
+// What the vectors' vocabularies are too regular to show.
+
+static struct fm_tokenizer *small(const char *model, const char *pre, const struct fm_str tokens[5])
+{
+    static const int32_t types[] = {2, 1, 1, 1, 1};
+    static const float scores[] = {0, -1, -2, -5, -6};
+    static const struct fm_str merges[] = {STR("a b")};
+    struct gguf_bytes bytes = {0};
+    struct fm_error err = {0};
+    struct fm_gguf *g;
+    struct fm_tokenizer *tok;
+    gguf_add_str(&bytes, "tokenizer.ggml.model", model);
+    gguf_add_str(&bytes, "tokenizer.ggml.pre", pre);
+    gguf_add_strs(&bytes, "tokenizer.ggml.tokens", tokens, 5);
+    gguf_add_array(&bytes, "tokenizer.ggml.token_type", FM_GGUF_I32, types, 5);
+    gguf_add_array(&bytes, "tokenizer.ggml.scores", FM_GGUF_F32, scores, 5);
+    gguf_add_strs(&bytes, "tokenizer.ggml.merges", merges, 1);
+    gguf_add_u32(&bytes, "tokenizer.ggml.unknown_token_id", 0);
+    gguf_add_bool(&bytes, "tokenizer.ggml.add_bos_token", 0);
+    assert_ok(gguf_bytes_open(&bytes, &g, &err), err);
+    assert_ok(fm_tokenizer_new(g, &tok, &err), err);
+    fm_gguf_close(g);
+    free(bytes.p);
+    return tok;
+}
+
+static void expect(struct fm_tokenizer *tok, const char *text, size_t n_want, const int32_t *want)
+{
+    size_t n;
+    for (int round = 0; round < 2; round++) { // the second with the memo of whole tokens
+        int32_t *ids = encode(tok, (struct fm_str){text, strlen(text)}, 0, &n);
+        assert_int_equal(n, n_want);
+        assert_memory_equal(ids, want, n * sizeof *ids);
+        free(ids);
+    }
+    fm_tokenizer_free(tok);
+}
+
+static void a_token_that_no_merge_makes(void **state)
+{
+    (void)state;
+    static const struct fm_str tokens[5] = {STR("a"), STR("b"), STR("c"), STR("ab"), STR("abc")};
+    expect(small("gpt2", "gpt-2", tokens), "abc", 2, (const int32_t[]){3, 2});
+    expect(small("gpt2", "llama-bpe", tokens), "abc", 1, (const int32_t[]){4}); // it says so: merges are ignored
+}
+
+static void an_unknown_character_costs_most(void **state)
+{
+    (void)state;
+    static const struct fm_str tokens[5] = {STR("<unk>"), STR("y"), STR("z"), STR("xy"), STR("zy")};
+    expect(small("t5", "", tokens), "xy", 1, (const int32_t[]){3});          // -5, not unknown and -1
+    expect(small("t5", "", tokens), "zyqqx", 3, (const int32_t[]){2, 1, 0}); // -3, not -6; a run is one unknown
+}
+
 static void null_arguments_are_refused(void **state)
 {
     (void)state;
@@ -613,6 +667,8 @@ int main(void)
         cmocka_unit_test(wrong_metadata_is_named),
         cmocka_unit_test(null_arguments_are_refused),
         cmocka_unit_test(roles_and_types),
+        cmocka_unit_test(a_token_that_no_merge_makes),
+        cmocka_unit_test(an_unknown_character_costs_most),
         cmocka_unit_test(no_memory_is_clean),
         cmocka_unit_test(threads_share),
     };

@@ -125,17 +125,18 @@ static void load_byte_tokens(struct fm_tokenizer *tok)
     tok->byte_fallback = true;
     for (unsigned b = 0; b < 256; b++) {
         static const char hex[] = "0123456789ABCDEF";
-        char text[6] = {'<', '0', 'x', hex[b >> 4], hex[b & 15], '>'}, byte = (char)b;
+        char text[6] = {'<', '0', 'x', hex[b >> 4], hex[b & 15], '>'}, byte[2] = {(char)b, 0};
         tok->byte_token[b] = fm__strtab_find(&tok->text, text, 6);
         if (tok->byte_token[b] < 0) tok->byte_fallback = false;
         if (tok->byte_token[b] < 0 && tok->style == FM_TOKENIZER_SPM)
-            tok->byte_token[b] = fm__strtab_find(&tok->text, &byte, 1);
+            tok->byte_token[b] = fm__strtab_find(&tok->text, byte, 1);
     }
 }
 
 static void load_flags(struct fm_tokenizer *tok, const struct fm_gguf *g)
 {
-    fm_gguf_get_bool(g, "tokenizer.ggml.add_space_prefix", &tok->add_space_prefix);
+    if (tok->style != FM_TOKENIZER_BPE) // which never adds one, whatever the file says
+        fm_gguf_get_bool(g, "tokenizer.ggml.add_space_prefix", &tok->add_space_prefix);
     fm_gguf_get_bool(g, "tokenizer.ggml.remove_extra_whitespaces", &tok->merge_spaces);
     if (tok->style != FM_TOKENIZER_WORDPIECE) { // which always has CLS and SEP
         fm_gguf_get_bool(g, "tokenizer.ggml.add_bos_token", &tok->add_bos);

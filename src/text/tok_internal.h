@@ -96,6 +96,13 @@ struct fm__run {
     struct fm_error *err;
 };
 
+// Writes U+2581; returns its length.
+static inline size_t fm__put_space_mark(char *out)
+{
+    out[0] = FM__SPACE_MARK[0], out[1] = FM__SPACE_MARK[1], out[2] = FM__SPACE_MARK[2];
+    return 3;
+}
+
 static inline void fm__emit(struct fm__run *run, int32_t id)
 {
     if (run->n < run->cap) run->ids[run->n] = id;

@@ -12,6 +12,8 @@
 #include "text/tok_classes.h"
 
 // --- the patterns ---
+// clang-format off
+// NOLINTBEGIN(bugprone-suspicious-missing-comma): long patterns are several literals
 // Parts that many share: English contractions (any case), runs of white space (the last one before a word stays with
 // it).
 #define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -44,25 +46,11 @@ PATTERNS(exaone_moe, CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\
                                   " ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|" SPACES);
 // Letters that have a canonical equivalent are escaped: normalising this file would turn them into others.
 // (?<!\s): the run is tried from its first character only; without it a run that is not at the end costs its square
-PATTERNS(
-    deepseek_llm, "[\\r\\n]",
-    "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-"
-    "Ჿᴀ-"
-    "ᴫᵫ-"
-    "ᵷᵹ-"
-    "ᶚḀ-"
-    "ἕἘ-"
-    "Ἕἠ-"
-    "ὅὈ-Ὅὐ"
-    "-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻ"
-    "Ȿ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-"
-    "𐓻𐲀-"
-    "𐲲𐳀-"
-    "𐳲𑢠-"
-    "𑣟𞤀-"
-    "𞥃]"
-    "+",
-    "\\s?[!-/:-~！-／：-～‘-‟\u3000-。]+", "(?<!\\s)\\s+$", "[一-龥ࠀ-一가-\ud7ff]+", "\\p{N}+");
+PATTERNS(deepseek_llm, "[\\r\\n]",
+         "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅ"
+         "Ὀ-Ὅὐ-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯ"
+         "ꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+",
+         "\\s?[!-/:-~！-／：-～‘-‟\u3000-。]+", "(?<!\\s)\\s+$", "[一-龥ࠀ-一가-\ud7ff]+", "\\p{N}+");
 PATTERNS(deepseek_coder, "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+", "\\p{N}");
 PATTERNS(deepseek_v3, "\\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+",
          "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|"
@@ -76,6 +64,9 @@ PATTERNS(bloom, " ?[^(\\s|.,!?…。，、।۔،)]+");
 PATTERNS(viking, " ?[^(\\s|.,!?…。，、।۔،)]+", "\\p{N}");
 PATTERNS(chameleon, "<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", "([\\t\\n]|    |  )", "\\p{N}",
          "[\\p{P}!-/:-@\\[-`{-~]", GPT2);
+
+// NOLINTEND(bugprone-suspicious-missing-comma)
+// clang-format on
 
 static const struct fm__pre_entry entries[] = {
 #define X(name, set, flags) {name, set, flags},

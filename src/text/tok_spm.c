@@ -85,14 +85,13 @@ fm_status fm__spm_encode(struct fm__run *run, const char *p, size_t n)
     char *text = fm__buf_reserve(&run->text, 3 * (n + 1), run->err);
     if (!text) return FM_E_NOMEM;
     size_t n_text = 0;
-    if (tok->add_space_prefix && run->add_prefix) memcpy(text, FM__SPACE_MARK, 3), n_text = 3;
+    if (tok->add_space_prefix && run->add_prefix) n_text = fm__put_space_mark(text);
     for (size_t i = 0; i < n; i++) {
         if (p[i] != ' ') {
             text[n_text++] = p[i];
             continue;
         }
-        memcpy(text + n_text, FM__SPACE_MARK, 3);
-        n_text += 3;
+        n_text += fm__put_space_mark(text + n_text);
     }
     size_t begin = 0;
     for (size_t at = 0; at < n_text;) {

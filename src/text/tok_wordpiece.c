@@ -46,8 +46,7 @@ fm_status fm__wordpiece_encode(struct fm__run *run, const char *p, size_t n)
     const struct fm_tokenizer *tok = run->tok;
     char *word = fm__buf_reserve(&run->text, 4 * n + 8, run->err); // lower case may be longer, 2 bytes → 3
     if (!word) return FM_E_NOMEM;
-    memcpy(word, FM__SPACE_MARK, 3);
-    size_t n_word = 3;
+    size_t n_word = fm__put_space_mark(word);
     for (size_t i = 0; i < n;) {
         uint32_t cp;
         bool ok;
