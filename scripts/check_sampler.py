@@ -108,7 +108,12 @@ def main():
     llama = llama_cpp.Llama(o.model, vocab_only=True, verbose=False)
     vocab = llama_cpp.llama_model_get_vocab(llama._model.model)
     n = llama_cpp.llama_vocab_n_tokens(vocab)
-    breakers = [t for t in range(n) if b"\n" in llama.detokenize([t], special=True)]
+    room = ctypes.create_string_buffer(1024)  # Llama.detokenize leaves out pieces longer than 32 bytes
+    breakers = []
+    for t in range(n):
+        length = llama_cpp.llama_token_to_piece(vocab, t, room, len(room), 0, True)
+        if b"\n" in room.raw[:max(0, length)]:
+            breakers.append(t)
     rng = np.random.default_rng(o.seed)
     bad, counts = [], {}
 

@@ -65,7 +65,7 @@ class Maker:
             return f"{self.string(d-1)}[{self.slice(d-1)}]"
         if k == 12:
             return f"{self.string(d-1)}.{self.pick('zfill(5)', 'rjust(6)', 'ljust(6)', 'center(7)', 'removeprefix(s)', 'removesuffix(s)', 'strip(chars)'.replace('chars', repr('ad ')), 'replace(' + repr('a') + ',' + repr('-') + ',1)')}"
-        return f"'{self.pick('%s', '%5s|', '%-5s|', '%r', '%.2s')}' % ({self.expr(d-1)},)"
+        return f"'{self.pick('%s', '%5s|', '%-5s|', '%r')}' % ({self.expr(d-1)},)"
 
     def number(self, d):
         k = self.r.randrange(10)
