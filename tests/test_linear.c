@@ -5,14 +5,15 @@
 #include "support/support.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/cpuinfo.h"
+#include "base/pool.h"
 #include "device/cpu/linear.h"
 #include "device/cpu/pack.h"
 #include "ops/linear_ref.h"
@@ -196,41 +197,41 @@ static struct fm_tensor matrix(fm_dtype dtype, int64_t rows, int64_t columns, si
 struct run {
     fm__kernel_fn *kernel;
     struct fm__call *call;
-    int count;
+    struct fm__pool *pool;
 };
-struct run_worker {
-    struct run *run;
-    struct fm__worker worker;
-};
+static struct guarded scratch[2]; // made once: a call may find anything in it
+static struct fm__pool *pools[2];
 
-static void *enter(void *arg)
+static void enter(void *context, int index, int count)
 {
-    struct run_worker *w = arg;
-    w->run->kernel(w->run->call, &w->worker);
-    return NULL;
+    struct run *run = context;
+    struct fm__worker worker = {.index = index, .count = count, .pool = run->pool, .scratch = scratch[index].data};
+    run->kernel(run->call, &worker);
 }
 
-static struct guarded scratch[2]; // made once: a call may find anything in it
-
-static void run_workers(fm__kernel_fn *kernel, struct fm__call *call, int count)
+static void run_workers(const struct fm__linear_kernel *k, struct fm__call *call, int count)
 {
-    struct run run = {kernel, call, count};
-    struct run_worker w[2];
-    pthread_t thread;
-    for (int i = 0; i < count; i++) {
-        if (!scratch[i].data) {
-            scratch[i] = guarded_new(FM__WORKER_SCRATCH);
-            memset(scratch[i].data, 0x7f, FM__WORKER_SCRATCH);
-        }
-        w[i] = (struct run_worker){&run, {.index = i, .count = count, .scratch = scratch[i].data}};
+    struct fm_error err;
+    struct guarded workspace = {0};
+    for (int i = 0; i < 2; i++) {
+        if (scratch[i].data) continue;
+        scratch[i] = guarded_new(FM__WORKER_SCRATCH);
+        memset(scratch[i].data, 0x7f, FM__WORKER_SCRATCH);
+        assert_ok(fm__pool_new(i + 1, &pools[i], &err), err);
     }
-    if (count > 1) assert_int_equal(pthread_create(&thread, NULL, enter, &w[1]), 0);
-    enter(&w[0]);
-    if (count > 1) pthread_join(thread, NULL);
+    if (k->workspace) {
+        call->workspace_bytes = fm__align_up(k->workspace(call, count), 64);
+        workspace = guarded_new(call->workspace_bytes);
+        memset(workspace.data, 0x7f, call->workspace_bytes);
+        call->workspace = workspace.data;
+    }
+    fm__pool_run(pools[count - 1], enter, &(struct run){k->run, call, pools[count - 1]});
+    if (k->workspace) guarded_free(&workspace);
 }
 
 // y as bytes [N][O], from the kernel or (NULL) the reference
-static float *product(const struct problem *p, struct operands *o, fm__kernel_fn *kernel, int layout, int count)
+static float *product(const struct problem *p, struct operands *o, const struct fm__linear_kernel *kernel, int layout,
+                      int count)
 {
     atomic_int_fast64_t next = 0;
     struct fm__call call = {.n_in = 4, .n_out = 1, .rows = p->N, .next = &next};
@@ -270,7 +271,7 @@ static const char *describe(const struct problem *p, const char *kernel, int lay
 static void compare(const struct problem *p, struct operands *o, const float *want, const struct fm__linear_kernel *k,
                     int layout, int count)
 {
-    float *got = product(p, o, k->run, layout, count);
+    float *got = product(p, o, k, layout, count);
     for (int64_t i = 0; i < p->N * p->O; i++)
         if (memcmp(got + i, want + i, 4) && !(isnan(got[i]) && isnan(want[i])))
             fail_msg("%s: y[%d, %d] is %a, want %a", describe(p, k->name, layout), (int)(i / p->O), (int)(i % p->O),

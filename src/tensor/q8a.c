@@ -218,9 +218,9 @@ float fm__q8a_dot(fm_dtype dtype, const void *weights, const void *q8a, int64_t 
     const int8_t *q = q8a;
     const float *d = fm__q8a_d(q8a, K), *s = fm__q8a_s(q8a, K);
     const int16_t *h = fm__q8a_h(q8a, K);
-    float acc = 0;
+    float acc = 0, low = 0;
+    struct fm__codes w = {0};
     for (int64_t b = 0; b < K / 32; b++) {
-        struct fm__codes w;
         if (!fm__block_codes(dtype, (const char *)weights + b / per_block * info->block_bytes, (int)(b % per_block),
                              &w))
             return NAN;
@@ -228,8 +228,8 @@ float fm__q8a_dot(fm_dtype dtype, const void *weights, const void *q8a, int64_t 
             int sum = 0;
             for (int i = sub * w.n; i < (sub + 1) * w.n; i++) sum += w.c[i] * q[32 * b + i];
             acc = fmaf(w.dw[sub] * d[b], (float)sum, acc);
-            if (w.has_min) acc = fmaf(w.mw[sub], w.n == 32 ? s[b] : d[b] * (float)h[2 * b + sub], acc);
+            if (w.has_min) low = fmaf(w.mw[sub], w.n == 32 ? s[b] : d[b] * (float)h[2 * b + sub], low);
         }
     }
-    return acc;
+    return w.has_min ? acc + low : acc;
 }

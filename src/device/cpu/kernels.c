@@ -14,7 +14,7 @@ static struct fm__kernel choose_linear(const struct fm__call *largest, int level
     if (largest->attrs && largest->attrs->linear.transpose_w) return (struct fm__kernel){0};
     const struct fm__linear_kernel k =
         fm__linear_kernel(largest->in[1].dtype, largest->in[0].dtype, level, largest->in[0].dims[0]);
-    return (struct fm__kernel){.name = k.name, .run = k.run};
+    return (struct fm__kernel){.name = k.name, .run = k.run, .workspace = k.workspace};
 }
 
 static struct fm__kernel choose_attention(const struct fm__call *largest, int level)

@@ -11,12 +11,10 @@ struct entry {
     int64_t min_rows; // below it the one before was measured to be faster
     const char *name;
     fm__kernel_fn *run;
+    size_t (*workspace)(const struct fm__call *largest, int n_workers);
 };
 
-#define KERNEL(level, act, min_rows, name)                     \
-    {                                                          \
-        FM__CPU_##level, FM_##act, min_rows, #name, fm__##name \
-    }
+#define KERNEL(level, act, min_rows, name) {FM__CPU_##level, FM_##act, min_rows, #name, fm__##name, NULL}
 static const struct entry table[] = {
 #if defined(__x86_64__)
     KERNEL(AVX2, F32, 0, linear_f32_avx2),
@@ -24,6 +22,7 @@ static const struct entry table[] = {
     KERNEL(AVX2, Q8A, 0, linear_q8a_avx2),
     KERNEL(AVX512, Q8A, 0, linear_q8a_avx512),
     KERNEL(VNNI, Q8A, 0, linear_q8a_vnni),
+    {FM__CPU_AMX, FM_Q8A, FM__LINEAR_AMX_ROWS, "linear_q8a_amx", fm__linear_q8a_amx, fm__linear_q8a_amx_workspace},
 #endif
     {0},
 };
@@ -43,6 +42,7 @@ struct fm__linear_kernel fm__linear_kernel(fm_dtype dtype, fm_dtype act, int lev
         if (e->act != act || !allowed(e->level, level) || n_rows < e->min_rows) continue;
         kernel.name = e->name;
         kernel.run = e->run;
+        kernel.workspace = e->workspace;
     }
     return kernel;
 }

@@ -21,6 +21,7 @@
 struct fm__linear_kernel {
     const char *name; // "linear_q8a_vnni"; NULL: none, the reference runs
     fm__kernel_fn *run;
+    size_t (*workspace)(const struct fm__call *largest, int n_workers); // NULL: none
 };
 
 // The best kernel at `level` (base/cpuinfo.h) for weights `dtype` and activations `act`, with n_rows rows at most.
@@ -28,6 +29,11 @@ struct fm__linear_kernel fm__linear_kernel(fm_dtype dtype, fm_dtype act, int lev
 
 // Rows to q8a at `level`, never NULL: the bytes are those of fm__q8a_quantise_row at every level.
 fm__q8a_quantise_fn *fm__q8a_quantiser(int level);
+
+// Below this many rows fm__linear_q8a_amx hands over to VNNI: tiles would be too empty (measured: bench --kernels).
+enum { FM__LINEAR_AMX_ROWS = 8 };
+
+size_t fm__linear_q8a_amx_workspace(const struct fm__call *largest, int n_workers);
 
 fm__kernel_fn fm__linear_q8a_avx2, fm__linear_q8a_avx512, fm__linear_q8a_vnni, fm__linear_q8a_amx;
 fm__kernel_fn fm__linear_f32_avx2, fm__linear_f32_avx512;

@@ -57,18 +57,21 @@ static inline const uint8_t *linear_columns(const struct linear *l, int64_t p, i
     return space;
 }
 
-// Rows [row, row + n_rows) of panel p: y = acc (+ bias) (+ residual); acc is [n_rows, stride].
+// Rows [row, row + n_rows) of panel p: y = acc (+ low) (+ bias) (+ residual); acc and low (NULL: none) are
+// [n_rows, stride].
 static inline void linear_finish(const struct linear *l, int64_t p, int64_t row, int64_t n_rows, const float *acc,
-                                 int64_t stride)
+                                 const float *low, int64_t stride)
 {
     const int64_t o = 16 * p;
     const int n = l->O - o < 16 ? (int)(l->O - o) : 16;
-    for (int64_t r = 0; r < n_rows; r++, acc += stride) {
+    for (int64_t r = 0; r < n_rows; r++) {
         float *y = (float *)(l->y + (size_t)(row + r) * l->y_stride) + o;
         const float *residual =
             l->residual ? (const float *)(l->residual + (size_t)(row + r) * l->residual_stride) + o : NULL;
         float sum[16];
-        memcpy(sum, acc, sizeof sum);
+        memcpy(sum, acc + r * stride, sizeof sum);
+        if (low)
+            for (int i = 0; i < 16; i++) sum[i] = sum[i] + low[r * stride + i];
         if (l->bias)
             for (int i = 0; i < n; i++) sum[i] = sum[i] + l->bias[o + i];
         if (residual)

@@ -3,7 +3,7 @@
 // lanes of f32 or i32, or 4 VL codes of a byte. Included by kernel files only; everything is static.
 //
 // Codes as the dot product wants them: unsigned with the offset taken out afterwards (VNNI, and maddubs for codes below
-// 64), or signed. FM__SIGNED_CODES asks for signed ones throughout (AMX).
+// 64), or signed. FM__RAW_CODES asks for wide ones signed, narrow ones unsigned (AMX).
 #ifndef FM_DEVICE_CPU_VEC_AVX512_H
 #define FM_DEVICE_CPU_VEC_AVX512_H
 
@@ -138,8 +138,8 @@ INLINE vb vb_lookup(const int8_t table[16], vb index)
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table)), index);
 }
 
-#if defined(FM__SIGNED_CODES)
-enum { NARROW_SIGNED = 1, WIDE_SIGNED = 1 };
+#if defined(FM__RAW_CODES)
+enum { NARROW_SIGNED = 0, WIDE_SIGNED = 1 };
 #elif defined(__AVX512VNNI__)
 enum { NARROW_SIGNED = 0, WIDE_SIGNED = 0 };
 #else
