@@ -79,7 +79,8 @@ static fm_status resolve_opts(struct fm_batcher *b, const struct fm_batcher_opts
     b->dims.n_slots = n_sessions;
     b->dims.n_slot_pages = (b->n_ctx + FM__KV_BLOCK - 1) / FM__KV_BLOCK;
     // each session may leave a page partly filled
-    b->dims.n_pages = (kv_tokens + FM__KV_BLOCK - 1) / FM__KV_BLOCK + (o->kv_tokens ? n_sessions : 0);
+    b->dims.n_pages = o->kv_tokens ? (kv_tokens + FM__KV_BLOCK - 1) / FM__KV_BLOCK + n_sessions
+                                   : b->dims.n_slot_pages * n_sessions;
     return FM_OK;
 }
 
