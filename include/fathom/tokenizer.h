@@ -93,10 +93,11 @@ struct fm_encode_args {
 };
 
 // Encodes a text. Writes the first `cap` ids to `ids` (NULL is fine where cap is 0) and the number that the whole text
-// has to *n_ids, which may exceed cap: call again with more room. n + 2 ids always suffice for "gpt2" vocabularies.
-// Memory during the call: at most about 64 bytes a byte of text, given back before it returns; time O(n log n).
-// Errors: FM_E_LIMIT (text too long), FM_E_FORMAT (the normalisation table of a "t5" model points outside itself),
-// FM_E_NOMEM. *n_ids is then 0; `ids` may have been written to.
+// has to *n_ids, which may exceed cap: call again with more room. n + 16 ids nearly always suffice;
+// more come of wrong UTF-8 (U+FFFD has 3 bytes). Memory during the call, given back before it returns: a few bytes a
+// byte for ordinary text, about 150 where all of it is one piece (a run of one letter); time O(n log n). Errors:
+// FM_E_LIMIT (text too long), FM_E_FORMAT (the normalisation table of a "t5" model points outside itself), FM_E_NOMEM.
+// *n_ids is then 0; `ids` may have been written to.
 FM_API fm_status fm_tokenizer_encode(const struct fm_tokenizer *tok, const struct fm_encode_args *args, int32_t *ids,
                                      size_t cap, size_t *n_ids, struct fm_error *err);
 
