@@ -92,7 +92,8 @@ static fm_status prompt_ids(struct fm_chat_talk *talk, int32_t **ids, int *n_ids
 {
     size_t first = has_system(talk), dropped = 0;
     for (;;) {
-        FM_TRY(fm__cli_chat_ids(talk->engine, talk->tmpl, talk->messages, talk->n, ids, n_ids, err));
+        struct fm_chat_args args = {.messages = talk->messages, .n_messages = talk->n};
+        FM_TRY(fm__cli_chat_ids(talk->engine, talk->tmpl, &args, ids, n_ids, err));
         bool fits = *n_ids <= talk->engine->n_ctx - talk->engine->n_ctx / 8;
         if (fits || talk->n <= first + 2) break;
         free(*ids);

@@ -248,18 +248,17 @@ fm_status fm__cli_open_vocab(const struct fm_cli_engine_args *args, char **path,
     return status == FM_OK ? FM_OK : fm__error_prefix(err, status, "%s", *path);
 }
 
-fm_status fm__cli_encode(const struct fm_tokenizer *tok, const char *text, size_t n, unsigned flags, int32_t **ids,
-                         int *n_ids, struct fm_error *err)
+fm_status fm__cli_encode(const struct fm_tokenizer *tok, const struct fm_encode_args *args, int32_t **ids, int *n_ids,
+                         struct fm_error *err)
 {
-    struct fm_encode_args args = {.text = text, .n = n, .flags = flags};
-    size_t cap = n + 16, count = 0;
+    size_t cap = args->n + 16, count = 0;
     *ids = NULL;
     *n_ids = 0;
     for (;;) {
         free(*ids);
         *ids = malloc(cap * sizeof **ids);
         if (!*ids) return fm__fail_nomem(err, "tokens", cap * sizeof **ids);
-        fm_status status = fm_tokenizer_encode(tok, &args, *ids, cap, &count, err);
+        fm_status status = fm_tokenizer_encode(tok, args, *ids, cap, &count, err);
         if (status == FM_OK && count > MAX_TOKENS)
             status = fm__fail(err, FM_E_LIMIT, "text: %zu tokens, want at most %d", count, MAX_TOKENS);
         if (status != FM_OK) {

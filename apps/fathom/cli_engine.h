@@ -60,8 +60,8 @@ fm_status fm__cli_open_vocab(const struct fm_cli_engine_args *args, char **path,
 const char *fm__cli_kv_name(const struct fm_cli_engine_args *args); // "int8"; NULL: the model's default
 
 // Ids of a text. *ids malloc'ed, the caller frees.
-fm_status fm__cli_encode(const struct fm_tokenizer *tok, const char *text, size_t n, unsigned flags, int32_t **ids,
-                         int *n_ids, struct fm_error *err);
+fm_status fm__cli_encode(const struct fm_tokenizer *tok, const struct fm_encode_args *args, int32_t **ids, int *n_ids,
+                         struct fm_error *err);
 
 double fm__cli_now(void); // seconds of the monotonic clock
 

@@ -153,8 +153,10 @@ static fm_status start(struct run *run, struct slot *slot, const char *line, siz
     int32_t *ids;
     int n_ids;
     unsigned flags = FM_ENCODE_ADD_SPECIAL | (jobs->no_special ? 0U : FM_ENCODE_PARSE_SPECIAL);
-    FM_TRY(fm__cli_encode(jobs->engine->tok, json_string_value(prompt), json_string_length(prompt), flags, &ids, &n_ids,
-                          err));
+    FM_TRY(fm__cli_encode(
+        jobs->engine->tok,
+        &(struct fm_encode_args){.text = json_string_value(prompt), .n = json_string_length(prompt), .flags = flags},
+        &ids, &n_ids, err));
     if (fm_tokenizer_adds_eos(jobs->engine->tok) && n_ids > 1) n_ids--;
     fm_status status = fm__cli_reply_prompt(&slot->reply, ids, n_ids, err);
     free(ids);

@@ -28,7 +28,7 @@ void fm__cli_sampling_defaults(struct fm_cli_sampling *s)
     s->breakers = (struct fm_cli_list){s->breaker_items, FM_CLI_MAX_BREAKERS, 0};
 }
 
-size_t fm__cli_sampling_opts(struct fm_cli_sampling *s, struct fm_cli_opt out[FM_CLI_SAMPLING_OPTS])
+static size_t filter_opts(struct fm_cli_sampling *s, struct fm_cli_opt *out)
 {
     const struct fm_cli_opt opts[] = {
         {.names = "-s,--seed",
@@ -68,6 +68,39 @@ size_t fm__cli_sampling_opts(struct fm_cli_sampling *s, struct fm_cli_opt out[FM
          .out = &s->typical,
          .max = 1,
          .help = "locally typical sampling; 1 off [1]"},
+        {.names = "--mirostat",
+         .type = FM_CLI_INT,
+         .arg = "N",
+         .out = &s->mirostat,
+         .max = 2,
+         .help = "2: mirostat 2.0 instead of the filters [0]"},
+        {.names = "--mirostat-ent",
+         .type = FM_CLI_F64,
+         .arg = "X",
+         .out = &s->mirostat_tau,
+         .min = 0.01,
+         .max = 100,
+         .help = "its target entropy [5]"},
+        {.names = "--mirostat-lr",
+         .type = FM_CLI_F64,
+         .arg = "X",
+         .out = &s->mirostat_eta,
+         .min = 0.0001,
+         .max = 10,
+         .help = "its learning rate [0.1]"},
+        {.names = "-l,--logit-bias",
+         .type = FM_CLI_STRS,
+         .arg = "ID±X",
+         .out = &s->biases,
+         .help = "add to a token's logit: 15043+1, 15043-inf; may be repeated"},
+    };
+    memcpy(out, opts, sizeof opts);
+    return FM_CLI_N(opts);
+}
+
+static size_t penalty_opts(struct fm_cli_sampling *s, struct fm_cli_opt *out)
+{
+    const struct fm_cli_opt opts[] = {
         {.names = "--repeat-penalty",
          .type = FM_CLI_F64,
          .arg = "X",
@@ -127,34 +160,15 @@ size_t fm__cli_sampling_opts(struct fm_cli_sampling *s, struct fm_cli_opt out[FM
          .arg = "TEXT",
          .out = &s->breakers,
          .help = "repetitions do not reach over it; \"none\" for none [newline : \" *]"},
-        {.names = "--mirostat",
-         .type = FM_CLI_INT,
-         .arg = "N",
-         .out = &s->mirostat,
-         .max = 2,
-         .help = "2: mirostat 2.0 instead of the filters [0]"},
-        {.names = "--mirostat-ent",
-         .type = FM_CLI_F64,
-         .arg = "X",
-         .out = &s->mirostat_tau,
-         .min = 0.01,
-         .max = 100,
-         .help = "its target entropy [5]"},
-        {.names = "--mirostat-lr",
-         .type = FM_CLI_F64,
-         .arg = "X",
-         .out = &s->mirostat_eta,
-         .min = 0.0001,
-         .max = 10,
-         .help = "its learning rate [0.1]"},
-        {.names = "-l,--logit-bias",
-         .type = FM_CLI_STRS,
-         .arg = "ID±X",
-         .out = &s->biases,
-         .help = "add to a token's logit: 15043+1, 15043-inf; may be repeated"},
     };
     memcpy(out, opts, sizeof opts);
     return FM_CLI_N(opts);
+}
+
+size_t fm__cli_sampling_opts(struct fm_cli_sampling *s, struct fm_cli_opt out[FM_CLI_SAMPLING_OPTS])
+{
+    size_t n = filter_opts(s, out);
+    return n + penalty_opts(s, out + n);
 }
 
 static fm_status read_bias(const char *text, int32_t n_vocab, struct fm_logit_bias *out, struct fm_error *err)

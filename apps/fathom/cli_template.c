@@ -38,22 +38,21 @@ static const char *role_text(const struct fm_tokenizer *tok, fm_token_role role,
 }
 
 fm_status fm__cli_chat_ids(const struct fm_cli_engine *e, const struct fm_chat_template *tmpl,
-                           const struct fm_chat_message *messages, size_t n_messages, int32_t **ids, int *n_ids,
-                           struct fm_error *err)
+                           const struct fm_chat_args *talk, int32_t **ids, int *n_ids, struct fm_error *err)
 {
     char bos[256], eos[256], *text;
     size_t n;
-    struct fm_chat_args args = {.messages = messages,
-                                .n_messages = n_messages,
-                                .bos_token = role_text(e->tok, FM_TOKEN_BOS, bos, sizeof bos),
-                                .eos_token = role_text(e->tok, FM_TOKEN_EOS, eos, sizeof eos),
-                                .add_generation_prompt = true};
+    struct fm_chat_args args = *talk;
+    args.bos_token = role_text(e->tok, FM_TOKEN_BOS, bos, sizeof bos);
+    args.eos_token = role_text(e->tok, FM_TOKEN_EOS, eos, sizeof eos);
+    args.add_generation_prompt = true;
     FM_TRY(fm_chat_apply(tmpl, &args, &text, &n, err));
     // a template that writes the BOS itself must not get a second one
     unsigned flags = FM_ENCODE_PARSE_SPECIAL;
     bool has_bos = bos[0] && strncmp(text, bos, strlen(bos)) == 0;
     if (!has_bos) flags |= FM_ENCODE_ADD_SPECIAL;
-    fm_status status = fm__cli_encode(e->tok, text, n, flags, ids, n_ids, err);
+    fm_status status =
+        fm__cli_encode(e->tok, &(struct fm_encode_args){.text = text, .n = n, .flags = flags}, ids, n_ids, err);
     fm_chat_text_free(text);
     if (status != FM_OK) return status;
     // and an answer goes on from here: no EOS at the end

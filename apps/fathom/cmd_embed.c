@@ -58,7 +58,10 @@ static fm_status embed(struct command *c, const char *text, size_t n, int index,
 {
     int32_t *ids;
     int n_ids;
-    FM_TRY(fm__cli_encode(c->engine.tok, text, n, FM_ENCODE_ADD_SPECIAL | FM_ENCODE_PARSE_SPECIAL, &ids, &n_ids, err));
+    FM_TRY(fm__cli_encode(
+        c->engine.tok,
+        &(struct fm_encode_args){.text = text, .n = n, .flags = FM_ENCODE_ADD_SPECIAL | FM_ENCODE_PARSE_SPECIAL}, &ids,
+        &n_ids, err));
     fm_status status = FM_OK;
     if (n_ids < 1) status = fm__fail(err, FM_E_ARG, "text %d has no tokens", index);
     if (n_ids > c->engine.n_ctx)

@@ -72,7 +72,8 @@ static fm_status one(struct command *c, const char *text, size_t n, struct fm_er
     int n_ids = 0;
     if (!c->json) args.emit = to_stdout;
     unsigned flags = FM_ENCODE_ADD_SPECIAL | (c->no_special ? 0U : FM_ENCODE_PARSE_SPECIAL);
-    fm_status status = fm__cli_encode(c->engine.tok, text, n, flags, &ids, &n_ids, err);
+    fm_status status = fm__cli_encode(c->engine.tok, &(struct fm_encode_args){.text = text, .n = n, .flags = flags},
+                                      &ids, &n_ids, err);
     if (status == FM_OK && fm_tokenizer_adds_eos(c->engine.tok) && n_ids > 1) n_ids--; // the text goes on
     if (status == FM_OK) status = fm_session_new(c->engine.batcher, &session, err);
     if (status == FM_OK) status = fm__cli_sampler_new(&c->sampling, &c->engine, 0, c->ignore_eos, &sampler, err);

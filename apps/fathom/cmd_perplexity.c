@@ -83,7 +83,9 @@ static fm_status get_tokens(struct command *c, int32_t **tokens, int *n, struct 
     char *text;
     size_t bytes;
     FM_TRY(fm__cli_input_text(&c->input, &text, &bytes, err));
-    fm_status status = fm__cli_encode(c->engine.tok, text, bytes, FM_ENCODE_ADD_SPECIAL, tokens, n, err);
+    fm_status status = fm__cli_encode(
+        c->engine.tok, &(struct fm_encode_args){.text = text, .n = bytes, .flags = FM_ENCODE_ADD_SPECIAL}, tokens, n,
+        err);
     fm__free(text);
     if (status == FM_OK && *n < c->ctx)
         status = fm__fail(err, FM_E_ARG, "the text has %d tokens, want at least a window of %d (--ctx)", *n, c->ctx);

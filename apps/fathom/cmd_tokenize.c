@@ -78,7 +78,8 @@ static fm_status run(const struct fm_cli_engine_args *args, const struct options
     unsigned flags = (o->no_bos ? 0U : FM_ENCODE_ADD_SPECIAL) | (o->no_special ? 0U : FM_ENCODE_PARSE_SPECIAL);
     fm_status status = fm__cli_input_text(input, &text, &n, err);
     if (status == FM_OK) status = fm__cli_open_vocab(args, &path, &gguf, &tok, err);
-    if (status == FM_OK) status = fm__cli_encode(tok, text, n, flags, &ids, &n_ids, err);
+    if (status == FM_OK)
+        status = fm__cli_encode(tok, &(struct fm_encode_args){.text = text, .n = n, .flags = flags}, &ids, &n_ids, err);
     if (status == FM_OK) print(o, tok, ids, n_ids);
     free(ids);
     fm__free(text);

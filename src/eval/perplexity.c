@@ -52,7 +52,8 @@ static void on_logits(void *context, struct fm_session *session, int position, c
     if (a->row) w->run->status = a->row(a->context, w->chunk, i, logits, next, w->run->err);
 }
 
-// A fresh session a window, and append rather than sync: no cached page may stand in for a position that must be scored.
+// A fresh session a window, and append rather than sync: no cached page may stand in for a position that must be
+// scored.
 static fm_status begin_window(struct run *run, struct fm_batcher *batcher, struct window *w, int32_t chunk,
                               struct fm_error *err)
 {
