@@ -304,7 +304,7 @@ static int check(const struct problem *p)
     return n;
 }
 
-static const int64_t batches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 33};
+static const int64_t batches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 33, 49, 63}; // from 48 on AMX
 static const int64_t outputs[] = {1, 15, 16, 17, 33, 48};
 
 static void sizes(fm_dtype act)
@@ -352,7 +352,7 @@ static void extremes(void **state)
     for (int t = 0; t < N_TYPES; t++)
         for (int fill = 0; fill < FILLS; fill++)
             for (int n = 0; n < 3; n++) {
-                struct problem p = {.N = (int[]){1, 12, 40}[n],
+                struct problem p = {.N = (int[]){1, 12, 56}[n],
                                     .O = 33,
                                     .K = 512,
                                     .dtype = types[t],

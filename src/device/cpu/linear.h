@@ -31,7 +31,7 @@ struct fm__linear_kernel fm__linear_kernel(fm_dtype dtype, fm_dtype act, int lev
 fm__q8a_quantise_fn *fm__q8a_quantiser(int level);
 
 // Below this many rows fm__linear_q8a_amx hands over to VNNI: tiles would be too empty (measured: bench --kernels).
-enum { FM__LINEAR_AMX_ROWS = 8 };
+enum { FM__LINEAR_AMX_ROWS = 48 };
 
 size_t fm__linear_q8a_amx_workspace(const struct fm__call *largest, int n_workers);
 
