@@ -34,7 +34,7 @@ static const char *prompt(EditLine *el)
     return ((struct fm_chat_line *)self)->more ? "… " : "> ";
 }
 
-static unsigned char on_ctrl_c(EditLine *el, int key)
+static unsigned char on_ctrl_c(EditLine *el, wint_t key)
 {
     (void)key;
     void *self = NULL;
@@ -79,7 +79,7 @@ static fm_status open_editor(struct fm_chat_line *line, struct fm_error *err)
     el_set(line->el, EL_PROMPT, prompt);
     el_set(line->el, EL_EDITOR, "emacs");
     el_set(line->el, EL_HIST, history, line->history);
-    el_set(line->el, EL_ADDFN, "fathom-interrupt", "Drop the line", on_ctrl_c);
+    el_wset(line->el, EL_ADDFN, L"fathom-interrupt", L"Drop the line", on_ctrl_c); // el_set would leak copies of both
     el_set(line->el, EL_BIND, "^C", "fathom-interrupt", NULL);
     el_set(line->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_set(line->el, EL_SETTY, "-d", "-isig", NULL);
