@@ -83,3 +83,11 @@ if(NOT FATHOM_SANITIZE AND NOT FATHOM_TSAN AND NOT FATHOM_FUZZ)
   add_library(count_alloc SHARED ${CMAKE_SOURCE_DIR}/tests/preload/count_alloc.c)
   target_link_libraries(count_alloc PRIVATE fathom_flags ${CMAKE_DL_LIBS})
 endif()
+
+# bench/bench_NAME.c: programs that time a module's kernels; built on demand (`cmake --build … --target bench_NAME`).
+file(GLOB bench_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/bench/bench_*.c)
+foreach(source ${bench_sources})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(${name} EXCLUDE_FROM_ALL ${source})
+  target_link_libraries(${name} PRIVATE fathom_static)
+endforeach()
