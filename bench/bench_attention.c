@@ -2,10 +2,11 @@
 // Speed of attention alone: one layer's calls at the shapes of SmolLM2-135M and Gemma 3 270M, by depth and rows, on one
 // level of this CPU. A line a case: microseconds of the fastest of five, products (2 * E * 2 a visible pair) in GOP/s,
 // and for decode the cache's bytes in GB/s beside a load-only loop over the same memory.
-// Usage: bench_attention [threads [level [format]]]
+// Usage: bench_attention [threads [level [format [rows]]]]   (rows: 512, 1 or another number; 0 is 512 and 1)
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "base/cpuinfo.h"
@@ -61,8 +62,10 @@ static struct fm_tensor matrix(fm_dtype dtype, int64_t rows, int64_t cols, int64
 
 static void *bytes_of(size_t n)
 {
-    void *p = aligned_alloc(64, (n + 64) / 64 * 64);
+    size_t align = n > 1 << 21 ? 1 << 21 : 64, size = (n + align) / align * align;
+    void *p = aligned_alloc(align, size);
     if (!p) exit(1);
+    madvise(p, align > 64 ? size : 0, MADV_HUGEPAGE); // as buffers of the library are
     return p;
 }
 
@@ -169,10 +172,11 @@ int main(int argc, char **argv)
     if (argc > 3) m.format = fm__kv_format_by_name(argv[3]);
     if (m.format < 0 || fm__pool_new(argc > 1 ? atoi(argv[1]) : 0, &m.pool, &err) != FM_OK) return 1;
     static const int depths[] = {0, 4096, 8192, 14000};
+    int rows = argc > 4 ? atoi(argv[4]) : 0;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int d = 0; d < (shapes[i].window ? 2 : 4); d++) {
-            bench(&shapes[i], 512, depths[d], &m);
-            if (d) bench(&shapes[i], 1, depths[d], &m);
+            if (rows != 1) bench(&shapes[i], rows ? rows : 512, depths[d], &m);
+            if (d && rows < 2) bench(&shapes[i], 1, depths[d], &m);
         }
     fm__pool_free(m.pool);
     return 0;

@@ -83,6 +83,12 @@ static void prepare_tile(const struct job *j, const struct run *run, int kv_head
     j->k.twin.prepare(&j->dims, n, q, j->dims.head_k, prepared);
 }
 
+static const void *block_at(const struct job *j, const struct run *run, int kv_head, int32_t page)
+{
+    const struct fm_tensor *cache = &j->call->in[1];
+    return (const char *)cache->data + run->pages[page] * cache->strides[0] + (size_t)kv_head * j->block_bytes;
+}
+
 // Fills what differs from chunk to chunk. False where no pair of the tile sees a key of it.
 static bool aim_tile(const struct job *j, const struct run *run, int kv_head, int64_t pair0, int32_t chunk,
                      struct fm__attend *t)
@@ -99,12 +105,9 @@ static bool aim_tile(const struct job *j, const struct run *run, int kv_head, in
         if (t->alibi)
             t->slope[r] = fm__attend_slope(j->a, kv_head * j->group + (int)((pair0 + r) % j->group), j->n_heads);
     }
-    const struct fm_tensor *cache = &j->call->in[1];
     for (int b = 0; b < FM__ATTEND_BLOCKS; b++) {
         bool seen = b * FM__KV_BLOCK < high && (b + 1) * FM__KV_BLOCK > low;
-        t->blocks[b] = seen ? (const char *)cache->data + run->pages[base / FM__KV_BLOCK + b] * cache->strides[0] +
-                                  (size_t)kv_head * j->block_bytes
-                            : NULL;
+        t->blocks[b] = seen ? block_at(j, run, kv_head, base / FM__KV_BLOCK + b) : NULL;
     }
     return high > 0;
 }
@@ -249,6 +252,14 @@ static struct fm__attend_state cells(const struct job *j, const struct run *run,
     return (struct fm__attend_state){m + at, m + all + at, o + at * j->v_stride};
 }
 
+// The first block of the item that this worker takes next when all are equally fast; NULL beyond the run.
+static const void *likely_next(const struct job *j, const struct run *run, int kv_head, int32_t chunk, int n_workers)
+{
+    int64_t item = (int64_t)chunk * j->a->n_kv + kv_head + n_workers, next = item / j->a->n_kv;
+    if (next >= run->n_chunks) return NULL;
+    return block_at(j, run, (int)(item % j->a->n_kv), (run->chunk0 + (int32_t)next) * FM__ATTEND_BLOCKS);
+}
+
 static void attend_chunk(const struct job *j, const struct run *run, int kv_head, int32_t chunk, struct fm__worker *w)
 {
     int64_t pairs = run->n_rows * j->group;
@@ -258,6 +269,7 @@ static void attend_chunk(const struct job *j, const struct run *run, int kv_head
         struct fm__attend t = new_tile(j, tile_rows(pairs, pair0), prepared, w->scratch);
         t.m = to.m + pair0, t.l = to.l + pair0, t.o = to.o + pair0 * j->v_stride;
         if (!aim_tile(j, run, kv_head, pair0, run->chunk0 + chunk, &t)) continue; // join_row does not look at it
+        if (pair0 + FM__ATTEND_ROWS >= pairs) t.then = likely_next(j, run, kv_head, chunk, w->count);
         prepare_tile(j, run, kv_head, pair0, t.n_rows, prepared, (float *)(w->scratch + FM__ATTEND_SCRATCH));
         j->k.twin.attend(j->k.format, &t);
     }

@@ -11,6 +11,7 @@ struct int8_tile {
     int k_pad, v_pad;
     size_t values_at, scales_at, query_bytes;
     float log2_top;
+    ptrdiff_t ahead; // from this block to the one to prefetch
     struct zmm_row_state state;
 };
 
@@ -23,6 +24,7 @@ FM_ALWAYS struct int8_tile int8_begin(const struct fm__kv_format *f, const struc
                               fm__kv_int8_scales_at(&t->dims),
                               (size_t)fm__kv_pad64(t->dims.head_k) + 64,
                               f->log2_top,
+                              0,
                               begin_rows(t, (struct zmm_scratch *)t->scratch, v_pad)};
 }
 
@@ -34,7 +36,10 @@ FM_ALWAYS void scores_of_rows(const struct int8_tile *g, int n_rows, const char 
         for (int c = 0; c < 4; c++) acc[r][c] = _mm512_setzero_si512();
     for (int e = 0; e < g->k_pad; e += 4) {
         __m512i k[4];
-        for (int c = 0; c < 4; c++) k[c] = _mm512_load_si512(keys + c * 16 * g->k_pad + e * 16);
+        for (int c = 0; c < 4; c++) { // a row alone waits for memory: the next block comes while this one is used
+            k[c] = _mm512_load_si512(keys + c * 16 * g->k_pad + e * 16);
+            _mm_prefetch(keys + c * 16 * g->k_pad + e * 16 + g->ahead, _MM_HINT_T0);
+        }
         for (int r = 0; r < n_rows; r++) {
             int32_t four;
             memcpy(&four, q + (size_t)r * g->query_bytes + e, 4);
@@ -56,6 +61,8 @@ FM_ALWAYS void mix_of_rows(const struct int8_tile *g, int n_rows, const uint8_t 
         for (int quad = 0; quad < 16; quad++) {
             const char *at = values + (quad * g->v_pad + e) * 4;
             const __m512i v0 = _mm512_load_si512(at), v1 = _mm512_load_si512(n > 1 ? at + 64 : at);
+            _mm_prefetch(at + g->ahead, _MM_HINT_T0);
+            _mm_prefetch(at + 64 + g->ahead, _MM_HINT_T0);
             for (int r = 0; r < n_rows; r++) {
                 int32_t four;
                 memcpy(&four, p + r * FM__KV_BLOCK + quad * 4, 4);
@@ -105,6 +112,7 @@ static void block_mix(const struct fm__attend *t, const struct int8_tile *g, con
 FM_ALWAYS void load_scales(const struct int8_tile *g, const void *block, struct zmm_scratch *w)
 {
     const char *at = (const char *)block + g->scales_at;
+    for (int i = 0; i < 512; i += 64) _mm_prefetch(at + g->ahead + i, _MM_HINT_T0);
     for (int j = 0; j < FM__KV_BLOCK; j += 16) {
         const __m512i k = _mm512_cvtepu16_epi32(_mm256_load_si256((const __m256i *)(at + 2 * j)));
         const __m512i v = _mm512_cvtepu16_epi32(_mm256_load_si256((const __m256i *)(at + 128 + 2 * j)));
@@ -210,8 +218,12 @@ static void attend_int8(const struct fm__kv_format *f, const struct fm__attend *
 {
     struct zmm_scratch *w = (struct zmm_scratch *)t->scratch;
     struct int8_tile g = int8_begin(f, t);
-    bool masked;
-    for (int b = next_block(t, 0, &masked); b < FM__ATTEND_BLOCKS; b = next_block(t, b + 1, &masked)) {
+    bool masked, next_masked;
+    int next;
+    for (int b = next_block(t, 0, &masked); b < FM__ATTEND_BLOCKS; b = next, masked = next_masked) {
+        next = next_block(t, b + 1, &next_masked);
+        const void *ahead = next < FM__ATTEND_BLOCKS ? t->blocks[next] : t->then;
+        g.ahead = ahead ? (const char *)ahead - (const char *)t->blocks[b] : 0;
         block_scores(t, &g, t->blocks[b], (int32_t *)w->s[0]);
         if (masked)
             int8_softmax(t, &g, w, w->s[0], b, true);
