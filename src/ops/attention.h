@@ -28,7 +28,7 @@ struct fm__attend {
     int n_rows;
     const void *prepared;                  // [n_rows, query_bytes], with room for 16 rows
     const void *blocks[FM__ATTEND_BLOCKS]; // this head's block of each page; NULL: no row sees a key of it
-    const void *then;                      // a block worth prefetching after the last, or NULL
+    const void *then[FM__ATTEND_BLOCKS];   // blocks worth prefetching: of the work that likely follows; or NULL
     // Row r sees keys first[r] <= j < last[r] of the chunk (0…512); none where first >= last.
     int32_t first[FM__ATTEND_ROWS], last[FM__ATTEND_ROWS];
     float cap_in, cap_out; // t = cap_out * tanh(s * cap_in); 0: none

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "ops/attention.h"
+#include "tensor/half.h"
 
 // --- f32, f16, bf16: one shape of code, three element types -------------------------------------------------------
 
@@ -29,44 +30,21 @@ static void float_prepare(const struct fm__kv_dims *d, int n_rows, const float *
 
 static float f16_read(uint16_t h)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = h >> 10 & 31, f = h & 1023, bits;
-    if (e == 0) return copysignf((float)f * 0x1p-24f, sign ? -1.0f : 1.0f);
-    bits = sign | (e == 31 ? 0x7f800000 | f << 13 : (e + 112) << 23 | f << 13);
-    float x;
-    memcpy(&x, &bits, 4);
-    return x;
+    return fm__f16_to_f32(h);
 }
-
-// Nearest, ties to even; beyond the range to the largest number, because one infinity in a cache spoils every row.
+// Beyond the range to the largest number, because one infinity in a cache spoils every row.
 static uint16_t f16_write(float x)
 {
-    uint32_t bits;
-    memcpy(&bits, &x, 4);
-    uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
-    float a = fabsf(x);
-    if (!(a < 65504.0f)) return sign | 0x7bff;
-    if (a < 0x1p-14f) return (uint16_t)(sign | (uint16_t)rintf(a * 0x1p24f));
-    bits &= 0x7fffffff;
-    bits += 0xfff + (bits >> 13 & 1);
-    return (uint16_t)(sign | (uint16_t)((bits >> 13) - (112u << 10)));
+    return fm__f32_to_f16(fmaxf(-65504.0f, fminf(65504.0f, x)));
 }
-
 static float bf16_read(uint16_t h)
 {
-    uint32_t bits = (uint32_t)h << 16;
-    float x;
-    memcpy(&x, &bits, 4);
-    return x;
+    return fm__bf16_to_f32(h);
 }
-
 static uint16_t bf16_write(float x)
 {
-    uint32_t bits;
-    memcpy(&bits, &x, 4);
-    if (x != x) return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    return fm__f32_to_bf16(x);
 }
-
 static float f32_read(float x)
 {
     return x;
@@ -143,27 +121,29 @@ static int to_code(float x)
     return (int)fmaxf(-127.0f, fminf(127.0f, rintf(x)));
 }
 
-// Scales are bf16, rounded so that no code exceeds 127: a key's scale up, a value's inverse scale down. Vectors below
-// 2^-60 become zeros: that keeps every scale's logarithm small.
+float fm__kv_int8_key_scale(float top, uint16_t *field)
+{
+    *field = (uint16_t)((fm__f32_bits(fmaxf(top * (1.0f / 127.0f), 0x1p-60f)) + 0xffff) >> 16);
+    return 1.0f / fm__bf16_to_f32(*field);
+}
+
+float fm__kv_int8_value_inv(float top, uint16_t *field, float *log2_scale)
+{
+    *field = (uint16_t)(fm__f32_bits(127.0f / fmaxf(top, 0x1p-60f)) >> 16);
+    *log2_scale = (float)-log2((double)fm__bf16_to_f32(*field));
+    return fm__bf16_to_f32(*field);
+}
+
 static void int8_encode(const struct fm__kv_dims *d, void *block, int i, const float *k, const float *v)
 {
     int kp = fm__kv_pad16(d->head_k), vp = fm__kv_pad16(d->head_v);
     uint8_t *keys = (uint8_t *)block + (size_t)(i / 16) * 16 * kp + i % 16 * 4;
     int8_t *values = (int8_t *)block + fm__kv_int8_values_at(d) + (size_t)(i / 4) * 4 * vp + i % 4;
     uint16_t *scales = (uint16_t *)((char *)block + fm__kv_int8_scales_at(d));
-    uint32_t bits;
-    float scale = fmaxf(largest(k, d->head_k) * (1.0f / 127.0f), 0x1p-60f);
-    memcpy(&bits, &scale, 4);
-    scales[i] = (uint16_t)((bits + 0xffff) >> 16);
-    float inv = 1.0f / bf16_read(scales[i]);
+    float inv = fm__kv_int8_key_scale(largest(k, d->head_k), &scales[i]), log2_scale;
     for (int e = 0; e < kp; e++) keys[e / 4 * 64 + e % 4] = (uint8_t)(128 + (e < d->head_k ? to_code(k[e] * inv) : 0));
-
-    inv = 127.0f / fmaxf(largest(v, d->head_v), 0x1p-60f);
-    memcpy(&bits, &inv, 4);
-    scales[FM__KV_BLOCK + i] = (uint16_t)(bits >> 16);
-    inv = bf16_read(scales[FM__KV_BLOCK + i]);
+    inv = fm__kv_int8_value_inv(largest(v, d->head_v), &scales[FM__KV_BLOCK + i], &log2_scale);
     for (int e = 0; e < vp; e++) values[e * 4] = (int8_t)(e < d->head_v ? to_code(v[e] * inv) : 0);
-    float log2_scale = (float)-log2((double)inv);
     memcpy((char *)(scales + 2 * FM__KV_BLOCK) + 4 * i, &log2_scale, 4);
 }
 

@@ -83,4 +83,10 @@ static inline size_t fm__kv_int8_scales_at(const struct fm__kv_dims *d)
     return fm__kv_int8_values_at(d) + (size_t)FM__KV_BLOCK * fm__kv_pad16(d->head_v);
 }
 
+// The two scale fields of a key and a value of this largest magnitude; return the factor that makes codes. Scales are
+// bf16, rounded so that no code exceeds 127: a key's up, a value's inverse down. Vectors below 2^-60 become zeros: that
+// keeps every scale's logarithm small.
+float fm__kv_int8_key_scale(float largest, uint16_t *scale);
+float fm__kv_int8_value_inv(float largest, uint16_t *inv, float *log2_scale);
+
 #endif

@@ -188,6 +188,48 @@ static void join_rows(int n_rows, int n, int64_t stride, const struct fm__attend
     }
 }
 
+// Codes of x * inv, as the reference rounds them.
+FM_ALWAYS __m128i codes_of(const float *x, int left, float inv)
+{
+    const __mmask16 m = (__mmask16)(left <= 0 ? 0 : left < 16 ? 0xffffu >> (16 - left) : 0xffffu);
+    __m512 y = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x), _mm512_set1_ps(inv));
+    y = _mm512_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    y = _mm512_max_ps(_mm512_min_ps(y, _mm512_set1_ps(127.0f)), _mm512_set1_ps(-127.0f)); // a NaN gives 127
+    return _mm512_cvtepi32_epi8(_mm512_maskz_cvtps_epi32(m, y));
+}
+
+FM_ALWAYS float largest_of(const float *x, int n)
+{
+    __m512 top = _mm512_setzero_ps();
+    for (int e = 0; e < n; e += 16) {
+        const __mmask16 m = (__mmask16)(n - e < 16 ? 0xffffu >> (16 - (n - e)) : 0xffffu);
+        top = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(m, x + e)), top); // a NaN gives the second
+    }
+    return fminf(_mm512_reduce_max_ps(top), 0x1p100f);
+}
+
+// The reference's int8_encode, 16 elements at a time.
+static void encode_int8(const struct fm__kv_dims *d, void *block, int i, const float *k, const float *v)
+{
+    const int kp = fm__kv_pad16(d->head_k), vp = fm__kv_pad16(d->head_v);
+    uint8_t *keys = (uint8_t *)block + (size_t)(i / 16) * 16 * kp + i % 16 * 4, bytes[16];
+    uint8_t *values = (uint8_t *)block + fm__kv_int8_values_at(d) + (size_t)(i / 4) * 4 * vp + i % 4;
+    uint16_t *scales = (uint16_t *)((char *)block + fm__kv_int8_scales_at(d));
+    float inv = fm__kv_int8_key_scale(largest_of(k, d->head_k), &scales[i]);
+    for (int e = 0; e < kp; e += 16) {
+        const __m128i c = codes_of(k + e, d->head_k - e, inv);
+        _mm_storeu_si128((__m128i *)bytes, _mm_xor_si128(c, _mm_set1_epi8((char)0x80)));
+        for (int n = 0; n < 4; n++) memcpy(keys + (e / 4 + n) * 64, bytes + 4 * n, 4);
+    }
+    float log2_scale;
+    inv = fm__kv_int8_value_inv(largest_of(v, d->head_v), &scales[FM__KV_BLOCK + i], &log2_scale);
+    memcpy((char *)(scales + 2 * FM__KV_BLOCK) + 4 * i, &log2_scale, 4);
+    for (int e = 0; e < vp; e += 16) {
+        _mm_storeu_si128((__m128i *)bytes, codes_of(v + e, d->head_v - e, inv));
+        for (int n = 0; n < 16; n++) values[(e + n) * 4] = bytes[n];
+    }
+}
+
 // Query codes: the reference's formula, 16 elements at a time.
 static void prepare_int8(const struct fm__kv_dims *d, int n_rows, const float *q, int64_t q_stride, void *prepared)
 {
@@ -195,25 +237,12 @@ static void prepare_int8(const struct fm__kv_dims *d, int n_rows, const float *q
     for (int r = 0; r < n_rows; r++) {
         const float *x = q + r * q_stride;
         char *codes = (char *)prepared + (size_t)r * bytes;
-        __m512 top = _mm512_setzero_ps();
         __m512i sum = _mm512_setzero_si512();
-        for (int e = 0; e < d->head_k; e += 16) {
-            const __mmask16 m = (__mmask16)(d->head_k - e < 16 ? 0xffffu >> (16 - (d->head_k - e)) : 0xffffu);
-            top = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(m, x + e)), top); // a NaN gives the second
-        }
-        float largest = _mm512_reduce_max_ps(top);
-        largest = fmaxf(fminf(largest, 0x1p100f), 0x1p-60f);
-        const float inv = 127.0f / largest, scale = largest * (1.0f / 127.0f);
-        const __m512 high = _mm512_set1_ps(127.0f), low = _mm512_set1_ps(-127.0f);
+        const float top = fmaxf(largest_of(x, d->head_k), 0x1p-60f), inv = 127.0f / top, scale = top * (1.0f / 127.0f);
         for (int e = 0; e < fm__kv_pad64(d->head_k); e += 16) {
-            const int left = d->head_k - e;
-            const __mmask16 m = (__mmask16)(left <= 0 ? 0 : left < 16 ? 0xffffu >> (16 - left) : 0xffffu);
-            __m512 y = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + e), _mm512_set1_ps(inv));
-            y = _mm512_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-            y = _mm512_max_ps(_mm512_min_ps(y, high), low); // a NaN gives 127
-            const __m512i code = _mm512_maskz_cvtps_epi32(m, y);
-            sum = _mm512_add_epi32(sum, code);
-            _mm_storeu_si128((__m128i *)(codes + e), _mm512_cvtepi32_epi8(code));
+            const __m128i c = codes_of(x + e, d->head_k - e, inv);
+            sum = _mm512_add_epi32(sum, _mm512_cvtepi8_epi32(c));
+            _mm_storeu_si128((__m128i *)(codes + e), c);
         }
         const int32_t excess = 128 * _mm512_reduce_add_epi32(sum);
         memset(codes + bytes - 64, 0, 64);
@@ -229,7 +258,7 @@ const struct fm__attend_level fm__attend_avx512 = {
             [FM__KV_F32] = {.attend = attend_f32},
             [FM__KV_F16] = {.attend = attend_f16},
             [FM__KV_BF16] = {.attend = attend_bf16},
-            [FM__KV_INT8] = {.attend = attend_int8, .prepare = prepare_int8},
+            [FM__KV_INT8] = {.attend = attend_int8, .prepare = prepare_int8, .encode = encode_int8},
         },
     .join = join_rows,
 };

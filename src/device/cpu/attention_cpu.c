@@ -33,7 +33,7 @@ struct job {
 struct run {
     int64_t row0, n_rows;
     const int32_t *pages;
-    int32_t chunk0, n_chunks; // that any of its rows sees
+    int32_t chunk0, n_chunks, last; // chunks that any of its rows sees, the last key
 };
 
 // --- rows -----------------------------------------------------------------------------------------------------------
@@ -63,8 +63,12 @@ static struct run run_at(const struct job *j, int64_t row0)
         if (row[FM__ROW_KV] > high) high = row[FM__ROW_KV];
     }
     int32_t chunk0 = first_key(j, low) / FM__KV_CHUNK;
-    return (struct run){row0, n, (const int32_t *)((const char *)pages->data + slot * pages->strides[0]), chunk0,
-                        high / FM__KV_CHUNK + 1 - chunk0};
+    return (struct run){row0,
+                        n,
+                        (const int32_t *)((const char *)pages->data + slot * pages->strides[0]),
+                        chunk0,
+                        high / FM__KV_CHUNK + 1 - chunk0,
+                        high};
 }
 
 // --- one tile against one chunk ------------------------------------------------------------------------------------
@@ -252,12 +256,15 @@ static struct fm__attend_state cells(const struct job *j, const struct run *run,
     return (struct fm__attend_state){m + at, m + all + at, o + at * j->v_stride};
 }
 
-// The first block of the item that this worker takes next when all are equally fast; NULL beyond the run.
-static const void *likely_next(const struct job *j, const struct run *run, int kv_head, int32_t chunk, int n_workers)
+// Blocks of the item that this worker takes next when all are equally fast: `cell` counts as items do.
+static void likely_next(const struct job *j, const struct run *run, int64_t cell, struct fm__attend *t)
 {
-    int64_t item = (int64_t)chunk * j->a->n_kv + kv_head + n_workers, next = item / j->a->n_kv;
-    if (next >= run->n_chunks) return NULL;
-    return block_at(j, run, (int)(item % j->a->n_kv), (run->chunk0 + (int32_t)next) * FM__ATTEND_BLOCKS);
+    int64_t chunk = run->chunk0 + cell / j->a->n_kv;
+    for (int b = 0; b < FM__ATTEND_BLOCKS; b++) {
+        int64_t page = chunk * FM__ATTEND_BLOCKS + b;
+        if (page * FM__KV_BLOCK > run->last) return;
+        t->then[b] = block_at(j, run, (int)(cell % j->a->n_kv), (int32_t)page);
+    }
 }
 
 static void attend_chunk(const struct job *j, const struct run *run, int kv_head, int32_t chunk, struct fm__worker *w)
@@ -269,7 +276,7 @@ static void attend_chunk(const struct job *j, const struct run *run, int kv_head
         struct fm__attend t = new_tile(j, tile_rows(pairs, pair0), prepared, w->scratch);
         t.m = to.m + pair0, t.l = to.l + pair0, t.o = to.o + pair0 * j->v_stride;
         if (!aim_tile(j, run, kv_head, pair0, run->chunk0 + chunk, &t)) continue; // join_row does not look at it
-        if (pair0 + FM__ATTEND_ROWS >= pairs) t.then = likely_next(j, run, kv_head, chunk, w->count);
+        if (pair0 + FM__ATTEND_ROWS >= pairs) likely_next(j, run, (int64_t)chunk * j->a->n_kv + kv_head + w->count, &t);
         prepare_tile(j, run, kv_head, pair0, t.n_rows, prepared, (float *)(w->scratch + FM__ATTEND_SCRATCH));
         j->k.twin.attend(j->k.format, &t);
     }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Attention over int8 blocks with 512-bit registers. The including file gives the products:
 //   DOT4(acc, u, s)   acc.i32 += sum of 4 u8 * s8, exact
-// and may replace block_scores and block_mix for tall tiles (AMX). Layout of a block: ops/kv_format.h.
+// Layout of a block: ops/kv_format.h. Tall tiles go block by block (AMX has its own products, attention_amx.c). Up to
+// four rows (a group's heads, decoding) wait for memory and for latencies, so several blocks go through the softmax
+// together: (row, block) pairs take the places of rows there, and every phase asks for memory that a later one needs.
 #ifndef FM_DEVICE_CPU_ATTENTION_INT8_ZMM_H
 #define FM_DEVICE_CPU_ATTENTION_INT8_ZMM_H
 
@@ -11,34 +13,36 @@ struct int8_tile {
     int k_pad, v_pad;
     size_t values_at, scales_at, query_bytes;
     float log2_top;
-    ptrdiff_t ahead; // from this block to the one to prefetch
+    bool plain; // neither cap nor slope
     struct zmm_row_state state;
 };
 
 FM_ALWAYS struct int8_tile int8_begin(const struct fm__kv_format *f, const struct fm__attend *t)
 {
     int v_pad = fm__kv_pad16(t->dims.head_v);
-    return (struct int8_tile){fm__kv_pad16(t->dims.head_k),
-                              v_pad,
-                              fm__kv_int8_values_at(&t->dims),
-                              fm__kv_int8_scales_at(&t->dims),
-                              (size_t)fm__kv_pad64(t->dims.head_k) + 64,
-                              f->log2_top,
-                              0,
-                              begin_rows(t, (struct zmm_scratch *)t->scratch, v_pad)};
+    return (struct int8_tile){.k_pad = fm__kv_pad16(t->dims.head_k),
+                              .v_pad = v_pad,
+                              .values_at = fm__kv_int8_values_at(&t->dims),
+                              .scales_at = fm__kv_int8_scales_at(&t->dims),
+                              .query_bytes = (size_t)fm__kv_pad64(t->dims.head_k) + 64,
+                              .log2_top = f->log2_top,
+                              .plain = t->cap_in == 0.0f && !t->alibi,
+                              .state = begin_rows(t, (struct zmm_scratch *)t->scratch, v_pad)};
 }
 
-// s [R, 64] i32: dots of R rows (u8 key codes, so 128 * sum of the query's codes too much) with all 64 keys.
-FM_ALWAYS void scores_of_rows(const struct int8_tile *g, int n_rows, const char *q, const char *keys, int32_t *s)
+// s [R, 64] i32: dots of R rows (u8 key codes, so 128 * sum of the query's codes too much) with all 64 keys. `fetch`:
+// bytes as many as the keys' that are wanted soon.
+FM_ALWAYS void scores_of_rows(const struct int8_tile *g, int n_rows, const char *q, const char *keys, int32_t *s,
+                              const char *fetch)
 {
     __m512i acc[4][4];
     for (int r = 0; r < n_rows; r++)
         for (int c = 0; c < 4; c++) acc[r][c] = _mm512_setzero_si512();
     for (int e = 0; e < g->k_pad; e += 4) {
         __m512i k[4];
-        for (int c = 0; c < 4; c++) { // a row alone waits for memory: the next block comes while this one is used
-            k[c] = _mm512_load_si512(keys + c * 16 * g->k_pad + e * 16);
-            _mm_prefetch(keys + c * 16 * g->k_pad + e * 16 + g->ahead, _MM_HINT_T0);
+        for (int c = 0; c < 4; c++) {
+            k[c] = _mm512_load_si512(keys + (c * g->k_pad + e) * 16);
+            _mm_prefetch(fetch + (e * 4 + c * 16) * 4, _MM_HINT_T0);
         }
         for (int r = 0; r < n_rows; r++) {
             int32_t four;
@@ -51,33 +55,42 @@ FM_ALWAYS void scores_of_rows(const struct int8_tile *g, int n_rows, const char 
         for (int c = 0; c < 4; c++) _mm512_store_si512(s + r * FM__KV_BLOCK + c * 16, acc[r][c]);
 }
 
-// o [R, v_pad] i32: sums of u8 probabilities [R, 64] times value codes.
-FM_ALWAYS void mix_of_rows(const struct int8_tile *g, int n_rows, const uint8_t *p, const char *values, int32_t *o)
+// o [R, v_pad] i32: sums of u8 probabilities [R, 64] times value codes, 16 * n columns from e on.
+FM_ALWAYS void mix_columns(const struct int8_tile *g, int n_rows, int n, const uint8_t *p, const char *values,
+                           int32_t *o)
 {
-    for (int e = 0; e < g->v_pad; e += 32) {
-        const int n = g->v_pad - e > 16 ? 2 : 1;
-        __m512i acc[4][2];
-        for (int r = 0; r < n_rows; r++) acc[r][0] = acc[r][1] = _mm512_setzero_si512();
-        for (int quad = 0; quad < 16; quad++) {
-            const char *at = values + (quad * g->v_pad + e) * 4;
-            const __m512i v0 = _mm512_load_si512(at), v1 = _mm512_load_si512(n > 1 ? at + 64 : at);
-            _mm_prefetch(at + g->ahead, _MM_HINT_T0);
-            _mm_prefetch(at + 64 + g->ahead, _MM_HINT_T0);
-            for (int r = 0; r < n_rows; r++) {
-                int32_t four;
-                memcpy(&four, p + r * FM__KV_BLOCK + quad * 4, 4);
-                const __m512i x = _mm512_set1_epi32(four);
-                acc[r][0] = DOT4(acc[r][0], x, v0);
-                acc[r][1] = DOT4(acc[r][1], x, v1);
-            }
-        }
+    __m512i acc[4][4];
+    for (int r = 0; r < n_rows; r++)
+        for (int c = 0; c < n; c++) acc[r][c] = _mm512_setzero_si512();
+    for (int quad = 0; quad < 16; quad++) {
+        __m512i v[4];
+        for (int c = 0; c < n; c++) v[c] = _mm512_load_si512(values + (quad * g->v_pad + c * 16) * 4);
         for (int r = 0; r < n_rows; r++) {
-            _mm512_store_si512(o + r * g->v_pad + e, acc[r][0]);
-            if (n > 1) _mm512_store_si512(o + r * g->v_pad + e + 16, acc[r][1]);
+            int32_t four;
+            memcpy(&four, p + r * FM__KV_BLOCK + quad * 4, 4);
+            const __m512i x = _mm512_set1_epi32(four);
+            for (int c = 0; c < n; c++) acc[r][c] = DOT4(acc[r][c], x, v[c]);
         }
+    }
+    for (int r = 0; r < n_rows; r++)
+        for (int c = 0; c < n; c++) _mm512_store_si512(o + r * g->v_pad + c * 16, acc[r][c]);
+}
+
+FM_ALWAYS void mix_of_rows(const struct int8_tile *g, int n_rows, const uint8_t *p, const char *values, int32_t *o,
+                           const char *fetch)
+{
+    int e = 0;
+    for (; e + 64 <= g->v_pad; e += 64) {
+        for (int i = 0; i < 64; i++) _mm_prefetch(fetch + (e + i) * 64, _MM_HINT_T0);
+        mix_columns(g, n_rows, 4, p, values + e * 4, o + e);
+    }
+    for (; e < g->v_pad; e += 16) {
+        for (int i = 0; i < 16; i++) _mm_prefetch(fetch + (e + i) * 64, _MM_HINT_T0);
+        mix_columns(g, n_rows, 1, p, values + e * 4, o + e);
     }
 }
 
+// CALL(n) for rows r .. r + n - 1, four at a time.
 #define BY_ROWS(call)                                               \
     for (int r = 0; r < t->n_rows; r += 4) switch (t->n_rows - r) { \
         case 1:                                                     \
@@ -93,95 +106,100 @@ FM_ALWAYS void mix_of_rows(const struct int8_tile *g, int n_rows, const uint8_t 
             call(4);                                                \
         }
 
-static void block_scores(const struct fm__attend *t, const struct int8_tile *g, const void *block, int32_t *s)
+static void block_scores(const struct fm__attend *t, const struct int8_tile *g, const void *block, int32_t *s,
+                         const char *fetch)
 {
 #define CALL(n) \
-    scores_of_rows(g, n, (const char *)t->prepared + (size_t)r * g->query_bytes, block, s + r * FM__KV_BLOCK)
+    scores_of_rows(g, n, (const char *)t->prepared + (size_t)r * g->query_bytes, block, s + r * FM__KV_BLOCK, fetch)
     BY_ROWS(CALL)
 #undef CALL
 }
 
 static void block_mix(const struct fm__attend *t, const struct int8_tile *g, const uint8_t *p, const void *block,
-                      int32_t *o){
-#define CALL(n) mix_of_rows(g, n, p + r * FM__KV_BLOCK, (const char *)block + g->values_at, o + r * g->v_pad)
+                      int32_t *o, const char *fetch){
+#define CALL(n) mix_of_rows(g, n, p + r * FM__KV_BLOCK, (const char *)block + g->values_at, o + r * g->v_pad, fetch)
     BY_ROWS(CALL)
 #undef CALL
 }
 
-// bf16 scales and biases of the block to f32 in scratch.
-FM_ALWAYS void load_scales(const struct int8_tile *g, const void *block, struct zmm_scratch *w)
+// bf16 scales from `at` on.
+FM_ALWAYS __m512 load_scales(const char *at)
 {
-    const char *at = (const char *)block + g->scales_at;
-    for (int i = 0; i < 512; i += 64) _mm_prefetch(at + g->ahead + i, _MM_HINT_T0);
-    for (int j = 0; j < FM__KV_BLOCK; j += 16) {
-        const __m512i k = _mm512_cvtepu16_epi32(_mm256_load_si256((const __m256i *)(at + 2 * j)));
-        const __m512i v = _mm512_cvtepu16_epi32(_mm256_load_si256((const __m256i *)(at + 128 + 2 * j)));
-        _mm512_store_si512(w->key_scale + j, _mm512_slli_epi32(k, 16));
-        _mm512_store_si512(w->inv + j, _mm512_slli_epi32(v, 16));
-        _mm512_store_ps(w->bias + j, _mm512_load_ps((const float *)(at + 256) + j));
-    }
+    const __m512i x = _mm512_cvtepu16_epi32(_mm256_load_si256((const __m256i *)at));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
 }
 
+// Block b of a tile; its rows' scores, probabilities and lanes lie from row `row` of the scratch on.
+struct int8_block {
+    int b, row;
+};
+
+enum { PLAIN = 1, MASKED = 2 };
+
 // Dots to scores in place, and the 16-lane maxima of each row.
-FM_ALWAYS void int8_scores(const struct fm__attend *t, const struct int8_tile *g, struct zmm_scratch *w, float *s,
-                           int b, bool plain, bool masked)
+FM_ALWAYS void int8_scores(const struct fm__attend *t, const struct int8_tile *g, struct zmm_scratch *w, float *scores,
+                           struct int8_block at, int flags)
 {
+    const char *scales = (const char *)t->blocks[at.b] + g->scales_at;
     __m512 scale[4], bias[4];
-    for (int c = 0; c < 4; c++)
-        scale[c] = _mm512_load_ps(w->key_scale + 16 * c), bias[c] = _mm512_load_ps(w->bias + 16 * c);
+    for (int c = 0; c < 4; c++) {
+        scale[c] = load_scales(scales + 32 * c);
+        bias[c] = _mm512_load_ps((const float *)(scales + 256) + 16 * c);
+    }
     for (int r = 0; r < t->n_rows; r++) {
         const char *tail = (const char *)t->prepared + (size_t)(r + 1) * g->query_bytes - 64;
-        float q_scale;
+        float *s = scores + (at.row + r) * FM__KV_BLOCK, q_scale;
         int32_t excess;
         memcpy(&q_scale, tail, 4), memcpy(&excess, tail + 4, 4);
         const __m512 qs = _mm512_set1_ps(q_scale);
         const __m512i ex = _mm512_set1_epi32(excess);
-        const uint64_t seen = masked ? visible(t, r, b) : 0;
+        const uint64_t seen = flags & MASKED ? visible(t, r, at.b) : 0;
         __m512 x[4];
         for (int c = 0; c < 4; c++) {
-            float *at = s + r * FM__KV_BLOCK + 16 * c;
-            const __m512 dot = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(at), ex));
+            const __m512 dot = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(s + 16 * c), ex));
             x[c] = _mm512_mul_ps(_mm512_mul_ps(dot, scale[c]), qs);
-            if (!plain) x[c] = bend(t, r, b * FM__KV_BLOCK + 16 * c, x[c]);
+            if (!(flags & PLAIN)) x[c] = bend(t, r, at.b * FM__KV_BLOCK + 16 * c, x[c]);
             x[c] = _mm512_add_ps(x[c], bias[c]);
-            if (masked) x[c] = _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), (__mmask16)(seen >> 16 * c), x[c]);
-            _mm512_store_ps(at, x[c]);
+            if (flags & MASKED) x[c] = _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), (__mmask16)(seen >> 16 * c), x[c]);
+            _mm512_store_ps(s + 16 * c, x[c]);
         }
-        _mm512_store_ps(w->lanes[r], _mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3])));
+        _mm512_store_ps(w->lanes[at.row + r], _mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3])));
     }
 }
 
 // Scores to u8 probabilities, and the 16-lane sums of each row.
-FM_ALWAYS void int8_probabilities(const struct fm__attend *t, struct zmm_scratch *w, const float *s, int b, bool masked)
+FM_ALWAYS void int8_probabilities(const struct fm__attend *t, const struct int8_tile *g, struct zmm_scratch *w,
+                                  const float *scores, struct int8_block at, int flags)
 {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     __m512 inv[4];
-    for (int c = 0; c < 4; c++) inv[c] = _mm512_load_ps(w->inv + 16 * c);
+    for (int c = 0; c < 4; c++) inv[c] = load_scales((const char *)t->blocks[at.b] + g->scales_at + 128 + 32 * c);
     for (int r = 0; r < t->n_rows; r++) {
-        const __m512 ref = _mm512_set1_ps(w->ref[r]);
-        const uint64_t seen = masked ? visible(t, r, b) : 0;
+        const float *s = scores + (at.row + r) * FM__KV_BLOCK;
+        const __m512 ref = _mm512_set1_ps(w->ref[at.row + r]);
+        const uint64_t seen = flags & MASKED ? visible(t, r, at.b) : 0;
         __m512 sum = _mm512_setzero_ps();
         __m512i code[4];
         for (int c = 0; c < 4; c++) {
-            const __m512 p = exp2_zmm(_mm512_sub_ps(_mm512_load_ps(s + r * FM__KV_BLOCK + 16 * c), ref));
+            const __m512 p = exp2_zmm(_mm512_sub_ps(_mm512_load_ps(s + 16 * c), ref));
             // what lies behind a masked key may be anything, also NaN
-            const __m512 f = masked ? _mm512_maskz_mov_ps((__mmask16)(seen >> 16 * c), inv[c]) : inv[c];
+            const __m512 f = flags & MASKED ? _mm512_maskz_mov_ps((__mmask16)(seen >> 16 * c), inv[c]) : inv[c];
             sum = _mm512_fmadd_ps(p, f, sum);
             code[c] = _mm512_cvtps_epi32(p);
         }
-        _mm512_store_ps(w->lanes[r], sum);
+        _mm512_store_ps(w->lanes[at.row + r], sum);
         const __m512i low = _mm512_packs_epi32(code[0], code[1]), high = _mm512_packs_epi32(code[2], code[3]);
-        _mm512_store_si512((uint8_t *)w->p + r * FM__KV_BLOCK,
+        _mm512_store_si512((uint8_t *)w->p + (at.row + r) * FM__KV_BLOCK,
                            _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high)));
     }
 }
 
-FM_ALWAYS void int8_join(const struct fm__attend *t, const struct int8_tile *g, const struct zmm_scratch *w)
+FM_ALWAYS void int8_join(const struct fm__attend *t, const struct int8_tile *g, const struct zmm_scratch *w, int row)
 {
     for (int r = 0; r < t->n_rows; r++) {
-        const __m512 a = _mm512_set1_ps(w->a[r]), b = _mm512_set1_ps(w->b[r]);
+        const __m512 a = _mm512_set1_ps(w->a[row + r]), b = _mm512_set1_ps(w->b[row + r]);
         float *o = t->o + r * t->o_stride;
-        const int32_t *ob = (const int32_t *)w->ob + r * g->v_pad;
+        const int32_t *ob = (const int32_t *)w->ob + (row + r) * g->v_pad;
         for (int e = 0; e < g->v_pad; e += 16) {
             const __m512 x = _mm512_cvtepi32_ps(_mm512_load_si512(ob + e));
             _mm512_storeu_ps(o + e, _mm512_fmadd_ps(x, b, _mm512_mul_ps(_mm512_loadu_ps(o + e), a)));
@@ -189,17 +207,38 @@ FM_ALWAYS void int8_join(const struct fm__attend *t, const struct int8_tile *g, 
     }
 }
 
-// The softmax of one block whose dots lie in w->s[turn]: leaves u8 probabilities and join factors.
+// The two passes, each as straight code for the common flags.
+#define WITH_FLAGS(masked, call) \
+    if (!g->plain)               \
+        call(MASKED);            \
+    else if (masked)             \
+        call(PLAIN | MASKED);    \
+    else                         \
+        call(PLAIN)
+
+FM_ALWAYS void block_scores_done(const struct fm__attend *t, const struct int8_tile *g, struct zmm_scratch *w, float *s,
+                                 struct int8_block at, bool masked)
+{
+#define CALL(flags) int8_scores(t, g, w, s, at, flags)
+    WITH_FLAGS(masked, CALL);
+#undef CALL
+}
+
+FM_ALWAYS void block_probabilities(const struct fm__attend *t, const struct int8_tile *g, struct zmm_scratch *w,
+                                   const float *s, struct int8_block at, bool masked)
+{
+#define CALL(flags) int8_probabilities(t, g, w, s, at, flags)
+    WITH_FLAGS(masked, CALL);
+#undef CALL
+}
+
+// The softmax of one block whose dots lie in s: leaves u8 probabilities and join factors.
 FM_ALWAYS void int8_softmax(const struct fm__attend *t, struct int8_tile *g, struct zmm_scratch *w, float *s, int b,
                             bool masked)
 {
-    load_scales(g, t->blocks[b], w);
-    if (t->cap_in == 0.0f && !t->alibi)
-        int8_scores(t, g, w, s, b, true, masked);
-    else
-        int8_scores(t, g, w, s, b, false, masked);
+    block_scores_done(t, g, w, s, (struct int8_block){b, 0}, masked);
     join_maxima(w, &g->state, g->log2_top);
-    int8_probabilities(t, w, s, b, masked);
+    block_probabilities(t, g, w, s, (struct int8_block){b, 0}, masked);
     join_sums(w, &g->state);
 }
 
@@ -214,23 +253,96 @@ FM_ALWAYS int next_block(const struct fm__attend *t, int b, bool *masked)
     return b;
 }
 
+// --- one to four rows -----------------------------------------------------------------------------------------------
+
+enum { FEW_ROWS = 4 };
+
+struct int8_list {
+    int n, b[FM__ATTEND_BLOCKS];
+    bool masked[FM__ATTEND_BLOCKS];
+};
+
+// Maxima of (block, row) pairs into the state, block after block; factors for all joins.
+FM_ALWAYS void few_maxima(struct zmm_scratch *w, struct int8_tile *g, int n_rows, int n_blocks)
+{
+    const __mmask16 rows = (__mmask16)(0xffffu >> (16 - n_rows));
+    _mm512_store_ps(w->ref, _mm512_sub_ps(max_of_rows(w->lanes), _mm512_set1_ps(g->log2_top)));
+    for (int i = 0; i < n_blocks; i++) {
+        const __m512 mb = _mm512_maskz_loadu_ps(rows, w->ref + i * n_rows), top = _mm512_max_ps(g->state.m, mb);
+        _mm512_mask_storeu_ps(w->a + i * n_rows, rows, exp2_zmm(_mm512_sub_ps(g->state.m, top)));
+        _mm512_mask_storeu_ps(w->b + i * n_rows, rows, exp2_zmm(_mm512_sub_ps(mb, top)));
+        g->state.m = top;
+    }
+}
+
+FM_ALWAYS void few_sums(struct zmm_scratch *w, struct int8_tile *g, int n_rows, int n_blocks)
+{
+    const __mmask16 rows = (__mmask16)(0xffffu >> (16 - n_rows));
+    _Alignas(64) float sums[16];
+    _mm512_store_ps(sums, sum_of_rows(w->lanes));
+    for (int i = 0; i < n_blocks; i++) {
+        const __m512 a = _mm512_maskz_loadu_ps(rows, w->a + i * n_rows),
+                     b = _mm512_maskz_loadu_ps(rows, w->b + i * n_rows);
+        g->state.l = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(rows, sums + i * n_rows), b, _mm512_mul_ps(g->state.l, a));
+    }
+}
+
+// Where the keys of list entry i lie; beyond the list, of the work that follows; at last the block at hand.
+FM_ALWAYS const char *keys_to_come(const struct fm__attend *t, const struct int8_list *list, int i, const void *here)
+{
+    const void *p = i < list->n ? t->blocks[list->b[i]] : i - list->n < FM__ATTEND_BLOCKS ? t->then[i - list->n] : NULL;
+    return p ? p : here;
+}
+
+static void attend_few(const struct fm__attend *t, struct int8_tile *g)
+{
+    struct zmm_scratch *w = (struct zmm_scratch *)t->scratch;
+    struct int8_list list = {0};
+    const int n_rows = t->n_rows, step = n_rows > 2 ? 4 : 8;
+    for (int b = next_block(t, 0, &list.masked[0]); b < FM__ATTEND_BLOCKS;) {
+        list.b[list.n++] = b;
+        bool masked;
+        b = next_block(t, b + 1, &masked);
+        if (b < FM__ATTEND_BLOCKS) list.masked[list.n] = masked;
+    }
+    for (int i0 = 0; i0 < list.n; i0 += step) {
+        const int n = list.n - i0 < step ? list.n - i0 : step;
+        for (int i = 0; i < n; i++) {
+            const char *block = t->blocks[list.b[i0 + i]];
+            const struct int8_block at = {list.b[i0 + i], i * n_rows};
+            for (int k = 0; k < 512; k += 64) _mm_prefetch(block + g->scales_at + k, _MM_HINT_T0);
+            block_scores(t, g, block, (int32_t *)w->s[0] + at.row * FM__KV_BLOCK, block + g->values_at);
+            block_scores_done(t, g, w, w->s[0], at, list.masked[i0 + i]);
+        }
+        few_maxima(w, g, n_rows, n);
+        for (int i = 0; i < n; i++)
+            block_probabilities(t, g, w, w->s[0], (struct int8_block){list.b[i0 + i], i * n_rows}, list.masked[i0 + i]);
+        few_sums(w, g, n_rows, n);
+        for (int i = 0; i < n; i++) {
+            const char *block = t->blocks[list.b[i0 + i]];
+            block_mix(t, g, (const uint8_t *)w->p + i * n_rows * FM__KV_BLOCK, block,
+                      (int32_t *)w->ob + i * n_rows * g->v_pad, keys_to_come(t, &list, i0 + step + i, block));
+            int8_join(t, g, w, i * n_rows);
+        }
+    }
+    end_rows(t, &g->state);
+}
+
 static void attend_int8(const struct fm__kv_format *f, const struct fm__attend *t)
 {
     struct zmm_scratch *w = (struct zmm_scratch *)t->scratch;
     struct int8_tile g = int8_begin(f, t);
-    bool masked, next_masked;
-    int next;
-    for (int b = next_block(t, 0, &masked); b < FM__ATTEND_BLOCKS; b = next, masked = next_masked) {
-        next = next_block(t, b + 1, &next_masked);
-        const void *ahead = next < FM__ATTEND_BLOCKS ? t->blocks[next] : t->then;
-        g.ahead = ahead ? (const char *)ahead - (const char *)t->blocks[b] : 0;
-        block_scores(t, &g, t->blocks[b], (int32_t *)w->s[0]);
-        if (masked)
-            int8_softmax(t, &g, w, w->s[0], b, true);
-        else
-            int8_softmax(t, &g, w, w->s[0], b, false);
-        block_mix(t, &g, (const uint8_t *)w->p, t->blocks[b], (int32_t *)w->ob);
-        int8_join(t, &g, w);
+    if (t->n_rows <= FEW_ROWS) {
+        attend_few(t, &g);
+        return;
+    }
+    bool masked;
+    for (int b = next_block(t, 0, &masked); b < FM__ATTEND_BLOCKS; b = next_block(t, b + 1, &masked)) {
+        const char *block = t->blocks[b];
+        block_scores(t, &g, block, (int32_t *)w->s[0], block + g.values_at);
+        int8_softmax(t, &g, w, w->s[0], b, masked);
+        block_mix(t, &g, (const uint8_t *)w->p, block, (int32_t *)w->ob, block);
+        int8_join(t, &g, w, 0);
     }
     end_rows(t, &g.state);
 }

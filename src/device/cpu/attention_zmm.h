@@ -20,7 +20,6 @@ struct zmm_scratch {
     float p[FM__ATTEND_ROWS * FM__KV_BLOCK];    // probabilities, f32 or u8
     float lanes[FM__ATTEND_ROWS][16];           // maxima or sums before they are reduced
     float a[FM__ATTEND_ROWS], b[FM__ATTEND_ROWS], ref[FM__ATTEND_ROWS];
-    float bias[FM__KV_BLOCK], key_scale[FM__KV_BLOCK], inv[FM__KV_BLOCK];
     float ob[FM__ATTEND_ROWS * FM__ATTEND_MAX_HEAD]; // the block's o, f32 or i32
 };
 _Static_assert(sizeof(struct zmm_scratch) <= FM__ATTEND_SCRATCH, "scratch of a tile");
