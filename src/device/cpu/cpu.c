@@ -145,6 +145,16 @@ static void cpu_release(struct fm_device *device, struct fm__program *program)
     fm__free(program);
 }
 
+// References read weights in the file's order; a packed one would give wrong numbers in silence.
+static fm_status check_reference(const char *op, const struct fm__call *call, struct fm_error *err)
+{
+    for (int k = 0; k < call->n_in; k++)
+        if (call->in[k].dtype != FM_DTYPE_COUNT && call->in[k].layout != FM_LAYOUT_ROWS)
+            return fm__fail(err, FM_E_UNSUPPORTED, "%s: no kernel for input %d, %s in a packed layout, at this level",
+                            op, k, fm_dtype_info(call->in[k].dtype)->name);
+    return FM_OK;
+}
+
 static fm_status cpu_prepare(struct fm_device *device, struct fm__plan *plan, struct fm__program **out,
                              struct fm_error *err)
 {
@@ -163,11 +173,16 @@ static fm_status cpu_prepare(struct fm_device *device, struct fm__plan *plan, st
         cpu_release(device, p);
         return status;
     }
-    for (int i = 0; i < plan->n_steps; i++) {
+    for (int i = 0; i < plan->n_steps && status == FM_OK; i++) {
         const struct fm__node *node = fm__plan_node(plan, i);
         p->kernels[i] = fm__kernel_select(node->op, &p->calls.calls[i], p->cpu->level);
         p->references[i] = fm__op(node->op)->reference;
         p->stages[i] = plan->steps[i].stage;
+        if (!p->kernels[i].run) status = check_reference(fm__op(node->op)->name, &p->calls.calls[i], err);
+    }
+    if (status != FM_OK) {
+        cpu_release(device, p);
+        return status;
     }
     p->stages[plan->n_steps] = plan->n_stages;
     *out = p;
