@@ -117,6 +117,7 @@ static void worker_main(void *context, int index, int count)
     t->kernel(t->call, &(struct fm__worker){index, count, t->pool, scratch[index]});
 }
 
+static bool write_only;   // run_batch stops after kv_write
 enum { LEVEL_NONE = -1 }; // the reference itself, one call on one thread
 
 static void run_kernel(struct fm__call *call, fm__kernel_fn *kernel, int n_threads)
@@ -183,7 +184,7 @@ static void run_batch(struct world *w, const struct step *steps, int n_steps, in
         fm__ref_attention(&attend);
     } else {
         run_kernel(&write, fm__cpu_kv_write(level), n_threads);
-        run_kernel(&attend, fm__cpu_attention(level), n_threads);
+        if (!write_only) run_kernel(&attend, fm__cpu_attention(level), n_threads);
     }
     n = 0;
     for (int i = 0; i < n_steps; i++)
@@ -400,11 +401,117 @@ static void every_way_gives_the_same_bytes(void **state)
         }
 }
 
+// One key at +10 over 16K equal ones, whose values are 1 where the sink's are 0: what int8 probabilities may lose.
+static void sink_over_equal_keys_keeps_its_neighbours(void **state)
+{
+    (void)state;
+    enum { N = 16384, E = 32 };
+    struct fm__attr_attention a = {.scale = 1, .kv_format = FM__KV_INT8, .n_kv = 1, .head_k = E, .head_v = E};
+    struct world w;
+    float *out[MAX_SESSIONS];
+    world_init(&w, &a, 1, (const int[]){N, 0}, 3);
+    for (int j = 0; j < N; j++)
+        for (int e = 0; e < E; e++) {
+            w.q[0][j * (E + w.slack) + e] = e ? 0.0f : 10.0f;
+            w.k[0][j * (E + w.slack) + e] = e || j ? 0.0f : 1.0f;
+            w.v[0][j * (E + w.slack) + e] = j ? 1.0f : 0.0f;
+        }
+    const double rest = (N - 1) * exp(-10.0), want = rest / (1 + rest);
+    for (int level = 0; level < FM__CPU_LEVELS; level++) {
+        if (!level_here(level)) continue;
+        out[0] = calloc((size_t)N * E, sizeof(float));
+        memset(w.cache, 0, w.page_bytes * (size_t)w.n_pages);
+        for (int at = 0; at < N - 1; at += 4096) { // keys only: the cheap part is a row's own attention
+            struct step fill = {0, at, at + 4096 < N - 1 ? 4096 : N - 1 - at};
+            write_only = true;
+            run_batch(&w, &fill, 1, level, 1, out);
+            write_only = false;
+        }
+        run_batch(&w, &(struct step){0, N - 1, 1}, 1, level, 2, out);
+        for (int e = 0; e < E; e++) assert_true(fabs(out[0][(N - 1) * E + e] - want) < 0.01 * want);
+        free_out(&w, out);
+    }
+    release();
+}
+
+// A format that nobody has heard of: plain f32 keys and values, key 63 first. Only its table is new.
+static size_t toy_bytes(const struct fm__kv_dims *d)
+{
+    return (size_t)64 * (size_t)((d->head_k + d->head_v + 15) / 16 * 16) * sizeof(float);
+}
+static float *toy_at(const struct fm__kv_dims *d, const void *block, int i)
+{
+    return (float *)(uintptr_t)block + (63 - i) * (d->head_k + d->head_v);
+}
+static void toy_encode(const struct fm__kv_dims *d, void *block, int i, const float *k, const float *v)
+{
+    memcpy(toy_at(d, block, i), k, sizeof(float) * (size_t)d->head_k);
+    memcpy(toy_at(d, block, i) + d->head_k, v, sizeof(float) * (size_t)d->head_v);
+}
+static void toy_decode(const struct fm__kv_dims *d, const void *block, int i, float *k, float *v)
+{
+    memcpy(k, toy_at(d, block, i), sizeof(float) * (size_t)d->head_k);
+    memcpy(v, toy_at(d, block, i) + d->head_k, sizeof(float) * (size_t)d->head_v);
+}
+static size_t toy_query_bytes(const struct fm__kv_dims *d)
+{
+    return (size_t)(d->head_k + 15) / 16 * 64;
+}
+static void toy_prepare(const struct fm__kv_dims *d, int n_rows, const float *q, int64_t q_stride, void *prepared)
+{
+    for (int r = 0; r < n_rows; r++)
+        memcpy((char *)prepared + (size_t)r * toy_query_bytes(d), q + r * q_stride, sizeof(float) * (size_t)d->head_k);
+}
+static void toy_score(const struct fm__kv_dims *d, int n_rows, const void *prepared, const void *block, float *scores)
+{
+    for (int r = 0; r < n_rows; r++)
+        for (int j = 0; j < 64; j++) {
+            const float *q = (const float *)((const char *)prepared + (size_t)r * toy_query_bytes(d));
+            float s = 0;
+            for (int e = 0; e < d->head_k; e++) s = fmaf(q[e], toy_at(d, block, j)[e], s);
+            scores[r * 64 + j] = s;
+        }
+}
+static void toy_mix(const struct fm__kv_dims *d, int n_rows, const float *p, int n_keys, const void *block, float *o,
+                    int64_t o_stride)
+{
+    for (int r = 0; r < n_rows; r++)
+        for (int e = 0; e < d->head_v; e++) {
+            float s = 0;
+            for (int j = 0; j < n_keys; j++) s = fmaf(p[r * 64 + j], toy_at(d, block, j)[d->head_k + e], s);
+            o[r * o_stride + e] = s;
+        }
+}
+
+static void a_new_format_needs_only_its_table(void **state)
+{
+    (void)state;
+    static const struct fm__kv_format toy = {"toy",           0,           toy_bytes, toy_encode, toy_decode,
+                                             toy_query_bytes, toy_prepare, toy_score, NULL,       toy_mix};
+    int format = fm__kv_format_register(&toy);
+    assert_true(format >= FM__KV_BUILTIN);
+    assert_int_equal(fm__kv_format_by_name("toy"), format);
+    for (int i = 0; i < N_WORLDS; i += 3)
+        for (int level = 0; level < FM__CPU_LEVELS; level++) {
+            if (!level_here(level)) continue;
+            struct world w, plain;
+            float *out[MAX_SESSIONS], *want[MAX_SESSIONS];
+            world_make(&w, i, format);
+            world_make(&plain, i, FM__KV_F32);
+            run_world(&w, (struct how){level, 50, 2, false}, out);
+            run_world(&plain, (struct how){LEVEL_NONE, 0, 1, false}, want);
+            assert_true(same_out(&w, want, out)); // the same sums as f32: to the byte
+            free_out(&w, out), free_out(&w, want), release();
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reference_is_softmax),
         cmocka_unit_test(every_way_gives_the_same_bytes),
+        cmocka_unit_test(sink_over_equal_keys_keeps_its_neighbours),
+        cmocka_unit_test(a_new_format_needs_only_its_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
