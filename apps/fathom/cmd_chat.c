@@ -262,7 +262,7 @@ int fm_cmd_chat(int argc, char **argv)
         .args = "[PROMPT]",
         .text = "With a prompt: one answer. Without: a conversation, with /help inside it.",
         .examples = "  fathom chat \"What is the capital of France? Answer with one word.\"\n"
-                    "  fathom chat -m gemma3 --temp 0.8 --seed 7\n  fathom chat < questions.txt\n",
+                    "  fathom chat -m smollm2 --temp 0.8 --seed 7\n  fathom chat < questions.txt\n",
         .groups = {{"Prompt", input_opts, fm__cli_input_opts(&c.input, input_opts)},
                    {"Conversation", opts, FM_CLI_N(opts)},
                    {"Sampling", sampling_opts, fm__cli_sampling_opts(&c.sampling, sampling_opts)},

@@ -5,9 +5,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/pool.h"
 #include "device/cpu/linear.h"
@@ -77,13 +77,6 @@ static void enter(void *context, int index, int count)
     b->run(&b->call, &worker);
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static int ascending(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -116,9 +109,9 @@ static double median_seconds(struct bench *b)
         const int64_t copy = a->copies > 1 ? (r + 2) % a->copies : 0;
         b->call.in[1].data = b->weights + b->weight_bytes * (size_t)copy;
         atomic_store(&b->next, 0);
-        const double before = now();
+        const double before = fm__seconds();
         fm__pool_run(b->pool, enter, b);
-        if (r >= 0) seconds[r] = now() - before;
+        if (r >= 0) seconds[r] = fm__seconds() - before;
     }
     qsort(seconds, (size_t)reps, sizeof *seconds, ascending);
     return seconds[reps / 2];

@@ -4,22 +4,15 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/pool.h"
 #include "eval/cost.h"
 #include "eval/stream.h"
 #include "infer/batcher.h"
 #include "tensor/buffer.h"
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 fm_status fm__speed_init(struct fm__speed *s, struct fm_batcher *batcher, int threads, struct fm_error *err)
 {
@@ -78,9 +71,9 @@ static fm_status time_prefill(struct fm__speed *s, const struct fm__speed_test *
                               struct fm_error *err)
 {
     FM_TRY(append_random(s, s->sessions[0], t->n, err));
-    double begun = now();
+    double begun = fm__seconds();
     FM_TRY(fm_batcher_run(s->batcher, err));
-    *seconds = now() - begun;
+    *seconds = fm__seconds() - begun;
     return FM_OK;
 }
 
@@ -95,7 +88,7 @@ static int32_t likeliest(const float *logits, int64_t n)
 static fm_status time_decode(struct fm__speed *s, const struct fm__speed_test *t, double *seconds, struct fm_error *err)
 {
     int64_t n_vocab = fm__model_hparams(s->batcher->model)->n_vocab;
-    double begun = now();
+    double begun = fm__seconds();
     for (int i = 0; i < t->n; i++) {
         for (int k = 0; k < t->n_sessions; k++) {
             int32_t token = i ? likeliest(fm_session_logits(s->sessions[k]), n_vocab) : random_token(s);
@@ -103,7 +96,7 @@ static fm_status time_decode(struct fm__speed *s, const struct fm__speed_test *t
         }
         FM_TRY(fm_batcher_run(s->batcher, err));
     }
-    *seconds = now() - begun;
+    *seconds = fm__seconds() - begun;
     return FM_OK;
 }
 

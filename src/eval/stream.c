@@ -5,9 +5,9 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/cpuinfo.h"
 #include "base/error.h"
 #include "base/pool.h"
@@ -60,20 +60,13 @@ static void worker(void *context, int index, int count)
     atomic_fetch_xor(&pass->sink, sum);
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 double fm__stream_read(struct fm__pool *pool, const struct fm__stream_part *parts, size_t n_parts)
 {
     struct pass pass = {.parts = parts, .n_parts = n_parts, .read = reader()};
     for (size_t i = 0; i < n_parts; i++) pass.bytes += parts[i].n;
-    double begun = now();
+    double begun = fm__seconds();
     fm__pool_run(pool, worker, &pass);
-    return now() - begun;
+    return fm__seconds() - begun;
 }
 
 fm_status fm__stream_measure(struct fm__pool *pool, size_t bytes, int reps, double *gb_per_s, struct fm_error *err)

@@ -4,9 +4,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "tensor/buffer.h"
 
@@ -79,8 +79,8 @@ static fm_status resolve_opts(struct fm_batcher *b, const struct fm_batcher_opts
     b->dims.n_slots = n_sessions;
     b->dims.n_slot_pages = (b->n_ctx + FM__KV_BLOCK - 1) / FM__KV_BLOCK;
     // each session may leave a page partly filled
-    b->dims.n_pages = o->kv_tokens ? (kv_tokens + FM__KV_BLOCK - 1) / FM__KV_BLOCK + n_sessions
-                                   : b->dims.n_slot_pages * n_sessions;
+    b->dims.n_pages =
+        o->kv_tokens ? (kv_tokens + FM__KV_BLOCK - 1) / FM__KV_BLOCK + n_sessions : b->dims.n_slot_pages * n_sessions;
     return FM_OK;
 }
 
@@ -276,16 +276,9 @@ static void advance(struct fm_batcher *b, int n_rows)
     }
 }
 
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 fm_status fm_batcher_step(struct fm_batcher *b, int *n_rows, struct fm_error *err)
 {
-    double begin = seconds_now();
+    double begin = fm__seconds();
     if (n_rows) *n_rows = 0;
     int n = collect(b);
     if (!n) return FM_OK;
@@ -296,7 +289,7 @@ fm_status fm_batcher_step(struct fm_batcher *b, int *n_rows, struct fm_error *er
     advance(b, n);
     b->stats.n_steps++;
     b->stats.n_rows += (uint64_t)n;
-    b->stats.seconds += seconds_now() - begin;
+    b->stats.seconds += fm__seconds() - begin;
     if (n_rows) *n_rows = n;
     return FM_OK;
 }

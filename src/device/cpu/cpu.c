@@ -3,9 +3,9 @@
 // meet where a stage ends.
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/pool.h"
 #include "device/calls.h"
@@ -189,13 +189,6 @@ static fm_status cpu_prepare(struct fm_device *device, struct fm__plan *plan, st
     return FM_OK;
 }
 
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void run_steps(void *context, int index, int count)
 {
     struct fm__program *p = context;
@@ -203,7 +196,7 @@ static void run_steps(void *context, int index, int count)
                                 .count = count,
                                 .pool = p->cpu->pool,
                                 .scratch = p->cpu->scratch + (size_t)index * FM__WORKER_SCRATCH};
-    double before = p->profiling ? seconds_now() : 0;
+    double before = p->profiling ? fm__seconds() : 0;
     for (int i = 0; i < p->calls.n; i++) {
         const struct fm__call *call = &p->calls.calls[i];
         if (p->kernels[i].run)
@@ -213,7 +206,7 @@ static void run_steps(void *context, int index, int count)
         // the pool itself waits for everybody after the last step; profiling wants the end of each
         if (i + 1 < p->calls.n && (p->stages[i + 1] != p->stages[i] || p->profiling)) fm__pool_barrier(p->cpu->pool);
         if (p->profiling && index == 0) {
-            double now = seconds_now();
+            double now = fm__seconds();
             p->seconds[i] += now - before;
             before = now;
         }

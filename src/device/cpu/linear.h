@@ -37,8 +37,6 @@ size_t fm__linear_q8a_amx_workspace(const struct fm__call *largest, int n_worker
 
 fm__kernel_fn fm__linear_q8a_avx2, fm__linear_q8a_avx512, fm__linear_q8a_vnni, fm__linear_q8a_amx;
 fm__kernel_fn fm__linear_f32_avx2, fm__linear_f32_avx512;
-fm__kernel_fn fm__linear_bf16_bf16, fm__linear_bf16_amx;
-fm__kernel_fn fm__linear_q8a_neon, fm__linear_q8a_dotprod, fm__linear_f32_neon;
 fm__q8a_quantise_fn fm__q8a_quantise_row_avx2, fm__q8a_quantise_row_avx512;
 
 #endif
