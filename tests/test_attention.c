@@ -472,14 +472,13 @@ static void toy_score(const struct fm__kv_dims *d, int n_rows, const void *prepa
             scores[r * 64 + j] = s;
         }
 }
-static void toy_mix(const struct fm__kv_dims *d, int n_rows, const float *p, int n_keys, const void *block, float *o,
-                    int64_t o_stride)
+static void toy_mix(const struct fm__kv_dims *d, const void *block, const struct fm__kv_mix *m)
 {
-    for (int r = 0; r < n_rows; r++)
+    for (int r = 0; r < m->n_rows; r++)
         for (int e = 0; e < d->head_v; e++) {
             float s = 0;
-            for (int j = 0; j < n_keys; j++) s = fmaf(p[r * 64 + j], toy_at(d, block, j)[d->head_k + e], s);
-            o[r * o_stride + e] = s;
+            for (int j = 0; j < m->n_keys; j++) s = fmaf(m->p[r * 64 + j], toy_at(d, block, j)[d->head_k + e], s);
+            m->o[r * m->o_stride + e] = s;
         }
 }
 

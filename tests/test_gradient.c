@@ -121,8 +121,8 @@ static double value_at(const struct quotient *q, float *x, double at)
     return *(const float *)fm__plan_output(q->plan, 0);
 }
 
-static void compare(const char *name, struct net *net, struct fm__graph *loss_graph, const float *r, int input_index,
-                    const float *gradient, double tolerance)
+static void compare(const char *name, struct net *net, const float *r, int input_index, const float *gradient,
+                    double tolerance)
 {
     struct fm_error err;
     struct quotient q = {0};
@@ -131,7 +131,7 @@ static void compare(const char *name, struct net *net, struct fm__graph *loss_gr
                                        .bind = test_leaves_bind,
                                        .bind_context = &net->leaves,
                                        .exact_activations = 1};
-    assert_ok(fm__plan_new(loss_graph, &opts, &q.plan, &err), err);
+    assert_ok(fm__plan_new(net->g, &opts, &q.plan, &err), err);
     for (int i = 0; i < net->n_in; i++) q.inputs[i] = net->data[i];
     q.inputs[net->n_in] = r;
     const int64_t n = elements(net->g, net->in[input_index]);
@@ -190,7 +190,7 @@ static void build_and_check(const char *name, fm__val (*build)(struct net *net, 
     for (int64_t i = 0; i < n_y; i++) size += fabs((double)y[i] * r[i]);
     const double tolerance = ROUNDINGS * 0x1p-24 * size * 1.5 / h + h * h * h * h / 30 * fifth_derivative;
     net.g->n_outputs = 1; // from here on the loss alone: the gradient's nodes are dead
-    for (int i = 0; i < n_of; i++) compare(name, &net, net.g, r, which[i], gradients[i], tolerance);
+    for (int i = 0; i < n_of; i++) compare(name, &net, r, which[i], gradients[i], tolerance);
     for (int i = 0; i < net.n_in; i++) free(net.data[i]);
     fm__graph_free(net.g);
     test_leaves_deinit(&net.leaves);

@@ -111,7 +111,7 @@ static void scores_and_mixes_what_decode_says(void **state)
             f->score(&d, 3, prepared, block, scores);
             if (f->value_scales) f->value_scales(&d, block, bias, inv);
             for (int i = 0; i < 3 * 64; i++) p[i] = rintf(127.0f * (1.0f + uniform(&seed)));
-            f->mix(&d, 3, p, 50, block, o, 256);
+            f->mix(&d, block, &(struct fm__kv_mix){3, 50, p, o, 256});
             for (int r = 0; r < 3; r++) {
                 float q_error = format == FM__KV_INT8 ? largest(q + r * d.head_k, d.head_k) * 0.5f / 127.0f : 0.0f;
                 for (int j = 0; j < 64; j++) {
@@ -162,7 +162,7 @@ static void survives_extremes(void **state)
             f->score(&d, 1, prepared, block, scores);
             assert_true(fabsf(scores[0] - 16.0f) < 0.2f);
             p[0] = 200.0f;
-            f->mix(&d, 1, p, 1, block, o, 16);
+            f->mix(&d, block, &(struct fm__kv_mix){1, 1, p, o, 16});
             assert_true(o[3] > 0 && o[3] < 1e6f);
             if (format == FM__KV_F16 && !isnan(bad[i])) assert_true(isfinite(k[1]) && isfinite(v[1]));
         }

@@ -48,8 +48,12 @@ typedef void fm__attend_fn(const struct fm__kv_format *format, const struct fm__
 // Any format, through its table. The reference.
 fm__attend_fn fm__attend_ref;
 
-// (m, l, o) joined with the (mb, lb, ob) of the next keys, one row.
-void fm__attend_join(float *m, float *l, float *o, float mb, float lb, const float *ob, int n);
+// What softmax remembers of the keys so far: a row, or rows m [n_rows], l [n_rows], o [n_rows, stride].
+struct fm__attend_state {
+    float *m, *l, *o;
+};
+// `to` joined with the state of the next keys, one row of n columns.
+void fm__attend_join(const struct fm__attend_state *to, const struct fm__attend_state *from, int n);
 // Divides by l, after adding the sink (log2 units; -INFINITY: none). A row that saw no key gives zeros.
 void fm__attend_finish(float m, float l, const float *o, float sink, float *out, int n);
 

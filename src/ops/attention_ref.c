@@ -26,12 +26,17 @@ float fm__attend_slope(const struct fm__attr_attention *a, int head, int n_heads
     return (float)exp2(-(double)a->alibi_max * step) * FM__LOG2E;
 }
 
-// One row's scores of one block: capped, sloped, biased, masked outside [lo, hi). Returns the maximum.
-static float finish_scores(const struct fm__attend *t, int r, int block, const float *bias, float *s, int lo, int hi)
+// The keys lo <= j < hi of a block: those that a row sees.
+struct span {
+    int lo, hi;
+};
+
+// One row's scores of one block: capped, sloped, biased, where seen. Returns the maximum.
+static float finish_scores(const struct fm__attend *t, int r, int block, struct span seen, const float *bias, float *s)
 {
     float top = nothing;
     for (int j = 0; j < FM__KV_BLOCK; j++) {
-        if (j < lo || j >= hi) continue;
+        if (j < seen.lo || j >= seen.hi) continue;
         if (t->cap_in != 0.0f) s[j] = fm__tanh(s[j] * t->cap_in) * t->cap_out;
         if (t->alibi) s[j] = fmaf(t->slope[r], (float)(block * FM__KV_BLOCK + j - t->at[r]), s[j]);
         if (bias) s[j] += bias[j];
@@ -42,22 +47,22 @@ static float finish_scores(const struct fm__attend *t, int r, int block, const f
 
 // Scores to probabilities in place, exactly zero where masked; returns their weighted sum: 16 lanes of four, then a
 // tree, as a 512-bit register would.
-static float probabilities(float *s, float m, const float *inv, int lo, int hi)
+static float probabilities(float *s, float m, const float *inv, struct span seen)
 {
     float lanes[16] = {0};
     for (int j = 0; j < FM__KV_BLOCK; j++) {
-        s[j] = j < lo || j >= hi ? 0.0f : fm__exp2(s[j] - m);
+        s[j] = j < seen.lo || j >= seen.hi ? 0.0f : fm__exp2(s[j] - m);
         if (s[j] != 0.0f) lanes[j % 16] = fmaf(s[j], inv ? inv[j] : 1.0f, lanes[j % 16]);
     }
     return fm__sum16(lanes);
 }
 
-void fm__attend_join(float *m, float *l, float *o, float mb, float lb, const float *ob, int n)
+void fm__attend_join(const struct fm__attend_state *to, const struct fm__attend_state *from, int n)
 {
-    float top = fmaxf(*m, mb), a = fm__exp2(*m - top), b = fm__exp2(mb - top);
-    *m = top;
-    *l = fmaf(lb, b, *l * a);
-    for (int e = 0; e < n; e++) o[e] = fmaf(ob[e], b, o[e] * a);
+    float top = fmaxf(*to->m, *from->m), a = fm__exp2(*to->m - top), b = fm__exp2(*from->m - top);
+    *to->m = top;
+    *to->l = fmaf(*from->l, b, *to->l * a);
+    for (int e = 0; e < n; e++) to->o[e] = fmaf(from->o[e], b, to->o[e] * a);
 }
 
 void fm__attend_finish(float m, float l, const float *o, float sink, float *out, int n)
@@ -77,26 +82,25 @@ void fm__attend_ref(const struct fm__kv_format *f, const struct fm__attend *t)
         for (int e = 0; e < t->dims.head_v; e++) t->o[r * t->o_stride + e] = 0.0f;
     }
     for (int b = 0; b < FM__ATTEND_BLOCKS; b++) {
-        int lo[FM__ATTEND_ROWS], hi[FM__ATTEND_ROWS], n_keys = 0;
+        struct span seen[FM__ATTEND_ROWS];
+        int n_keys = 0;
         for (int r = 0; r < t->n_rows; r++) {
-            lo[r] = t->first[r] - b * FM__KV_BLOCK;
-            hi[r] = t->last[r] - b * FM__KV_BLOCK;
-            lo[r] = lo[r] > 0 ? lo[r] : 0;
-            hi[r] = hi[r] < FM__KV_BLOCK ? hi[r] : FM__KV_BLOCK;
-            if (lo[r] < hi[r] && hi[r] > n_keys) n_keys = hi[r];
+            const int lo = t->first[r] - b * FM__KV_BLOCK, hi = t->last[r] - b * FM__KV_BLOCK;
+            seen[r] = (struct span){lo > 0 ? lo : 0, hi < FM__KV_BLOCK ? hi : FM__KV_BLOCK};
+            if (seen[r].lo < seen[r].hi && seen[r].hi > n_keys) n_keys = seen[r].hi;
         }
         if (!n_keys) continue;
         f->score(&t->dims, t->n_rows, t->prepared, t->blocks[b], s);
         if (f->value_scales) f->value_scales(&t->dims, t->blocks[b], bias, inv);
         for (int r = 0; r < t->n_rows; r++) {
             float *sr = s + r * FM__KV_BLOCK;
-            mb[r] = finish_scores(t, r, b, f->value_scales ? bias : NULL, sr, lo[r], hi[r]) - f->log2_top;
-            lb[r] = probabilities(sr, mb[r], f->value_scales ? inv : NULL, lo[r], hi[r]);
+            mb[r] = finish_scores(t, r, b, seen[r], f->value_scales ? bias : NULL, sr) - f->log2_top;
+            lb[r] = probabilities(sr, mb[r], f->value_scales ? inv : NULL, seen[r]);
         }
-        f->mix(&t->dims, t->n_rows, s, n_keys, t->blocks[b], ob, t->o_stride);
+        f->mix(&t->dims, t->blocks[b], &(struct fm__kv_mix){t->n_rows, n_keys, s, ob, t->o_stride});
         for (int r = 0; r < t->n_rows; r++)
-            fm__attend_join(&t->m[r], &t->l[r], t->o + r * t->o_stride, mb[r], lb[r], ob + r * t->o_stride,
-                            t->dims.head_v);
+            fm__attend_join(&(struct fm__attend_state){&t->m[r], &t->l[r], t->o + r * t->o_stride},
+                            &(struct fm__attend_state){&mb[r], &lb[r], ob + r * t->o_stride}, t->dims.head_v);
     }
 }
 
@@ -165,7 +169,6 @@ static void attend_row(const struct fm__call *call, int64_t i, int h, int n_head
                            .cap_out = heads.cap_out,
                            .alibi = a->alibi_max > 0,
                            .slope = {fm__attend_slope(a, h, n_heads)},
-
                            .scratch = call->workspace};
     for (int32_t c = first / FM__KV_CHUNK; c * FM__KV_CHUNK <= kv; c++) {
         int32_t base = c * FM__KV_CHUNK;
@@ -176,7 +179,7 @@ static void attend_row(const struct fm__call *call, int64_t i, int h, int n_head
             t.blocks[b] = block_at(&call->in[1], &call->in[3], row[FM__ROW_SLOT], base + b * FM__KV_BLOCK,
                                    (size_t)(h / (n_heads / a->n_kv)) * f->block_bytes(&d));
         fm__attend_ref(f, &t);
-        fm__attend_join(&m, &l, o, mc, lc, oc, d.head_v);
+        fm__attend_join(&(struct fm__attend_state){&m, &l, o}, &(struct fm__attend_state){&mc, &lc, oc}, d.head_v);
     }
     float sink = call->n_in > 4 && call->in[4].data ? ((const float *)call->in[4].data)[h] * FM__LOG2E : nothing;
     fm__attend_finish(m, l, o, sink, out, d.head_v);

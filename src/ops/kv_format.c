@@ -54,48 +54,47 @@ static float f32_write(float x)
     return x;
 }
 
-#define FLOAT_FORMAT(T, type)                                                                                   \
-    static size_t T##_block_bytes(const struct fm__kv_dims *d)                                                  \
-    {                                                                                                           \
-        return sizeof(type) * FM__KV_BLOCK * ((size_t)d->head_k + (size_t)d->head_v);                           \
-    }                                                                                                           \
-    static void T##_encode(const struct fm__kv_dims *d, void *block, int i, const float *k, const float *v)     \
-    {                                                                                                           \
-        type *keys = block, *values = keys + (size_t)FM__KV_BLOCK * d->head_k;                                  \
-        for (int e = 0; e < d->head_k; e++) keys[e * FM__KV_BLOCK + i] = T##_write(k[e]);                       \
-        for (int e = 0; e < d->head_v; e++) values[(size_t)i * d->head_v + e] = T##_write(v[e]);                \
-    }                                                                                                           \
-    static void T##_decode(const struct fm__kv_dims *d, const void *block, int i, float *k, float *v)           \
-    {                                                                                                           \
-        const type *keys = block, *values = keys + (size_t)FM__KV_BLOCK * d->head_k;                            \
-        for (int e = 0; e < d->head_k; e++) k[e] = T##_read(keys[e * FM__KV_BLOCK + i]);                        \
-        for (int e = 0; e < d->head_v; e++) v[e] = T##_read(values[(size_t)i * d->head_v + e]);                 \
-    }                                                                                                           \
-    static void T##_score(const struct fm__kv_dims *d, int n_rows, const void *prepared, const void *block,     \
-                          float *scores)                                                                        \
-    {                                                                                                           \
-        const type *keys = block;                                                                               \
-        for (int r = 0; r < n_rows; r++) {                                                                      \
-            const float *q = (const float *)((const char *)prepared + (size_t)r * float_query_bytes(d));        \
-            for (int j = 0; j < FM__KV_BLOCK; j++) {                                                            \
-                float s = 0.0f;                                                                                 \
-                for (int e = 0; e < d->head_k; e++) s = fmaf(q[e], T##_read(keys[e * FM__KV_BLOCK + j]), s);    \
-                scores[r * FM__KV_BLOCK + j] = s;                                                               \
-            }                                                                                                   \
-        }                                                                                                       \
-    }                                                                                                           \
-    static void T##_mix(const struct fm__kv_dims *d, int n_rows, const float *p, int n_keys, const void *block, \
-                        float *o, int64_t o_stride)                                                             \
-    {                                                                                                           \
-        const type *values = (const type *)block + (size_t)FM__KV_BLOCK * d->head_k;                            \
-        for (int r = 0; r < n_rows; r++) {                                                                      \
-            for (int e = 0; e < d->head_v; e++) {                                                               \
-                float s = 0.0f;                                                                                 \
-                for (int j = 0; j < n_keys; j++)                                                                \
-                    s = fmaf(p[r * FM__KV_BLOCK + j], T##_read(values[(size_t)j * d->head_v + e]), s);          \
-                o[r * o_stride + e] = s;                                                                        \
-            }                                                                                                   \
-        }                                                                                                       \
+#define FLOAT_FORMAT(T, type)                                                                                \
+    static size_t T##_block_bytes(const struct fm__kv_dims *d)                                               \
+    {                                                                                                        \
+        return sizeof(type) * FM__KV_BLOCK * ((size_t)d->head_k + (size_t)d->head_v);                        \
+    }                                                                                                        \
+    static void T##_encode(const struct fm__kv_dims *d, void *block, int i, const float *k, const float *v)  \
+    {                                                                                                        \
+        type *keys = block, *values = keys + (size_t)FM__KV_BLOCK * d->head_k;                               \
+        for (int e = 0; e < d->head_k; e++) keys[e * FM__KV_BLOCK + i] = T##_write(k[e]);                    \
+        for (int e = 0; e < d->head_v; e++) values[(size_t)i * d->head_v + e] = T##_write(v[e]);             \
+    }                                                                                                        \
+    static void T##_decode(const struct fm__kv_dims *d, const void *block, int i, float *k, float *v)        \
+    {                                                                                                        \
+        const type *keys = block, *values = keys + (size_t)FM__KV_BLOCK * d->head_k;                         \
+        for (int e = 0; e < d->head_k; e++) k[e] = T##_read(keys[e * FM__KV_BLOCK + i]);                     \
+        for (int e = 0; e < d->head_v; e++) v[e] = T##_read(values[(size_t)i * d->head_v + e]);              \
+    }                                                                                                        \
+    static void T##_score(const struct fm__kv_dims *d, int n_rows, const void *prepared, const void *block,  \
+                          float *scores)                                                                     \
+    {                                                                                                        \
+        const type *keys = block;                                                                            \
+        for (int r = 0; r < n_rows; r++) {                                                                   \
+            const float *q = (const float *)((const char *)prepared + (size_t)r * float_query_bytes(d));     \
+            for (int j = 0; j < FM__KV_BLOCK; j++) {                                                         \
+                float s = 0.0f;                                                                              \
+                for (int e = 0; e < d->head_k; e++) s = fmaf(q[e], T##_read(keys[e * FM__KV_BLOCK + j]), s); \
+                scores[r * FM__KV_BLOCK + j] = s;                                                            \
+            }                                                                                                \
+        }                                                                                                    \
+    }                                                                                                        \
+    static void T##_mix(const struct fm__kv_dims *d, const void *block, const struct fm__kv_mix *m)          \
+    {                                                                                                        \
+        const type *values = (const type *)block + (size_t)FM__KV_BLOCK * d->head_k;                         \
+        for (int r = 0; r < m->n_rows; r++) {                                                                \
+            for (int e = 0; e < d->head_v; e++) {                                                            \
+                float s = 0.0f;                                                                              \
+                for (int j = 0; j < m->n_keys; j++)                                                          \
+                    s = fmaf(m->p[r * FM__KV_BLOCK + j], T##_read(values[(size_t)j * d->head_v + e]), s);    \
+                m->o[r * m->o_stride + e] = s;                                                               \
+            }                                                                                                \
+        }                                                                                                    \
     }
 
 FLOAT_FORMAT(f32, float)
@@ -203,18 +202,17 @@ static void int8_value_scales(const struct fm__kv_dims *d, const void *block, fl
     memcpy(bias, scales + 2 * FM__KV_BLOCK, sizeof(float) * FM__KV_BLOCK);
 }
 
-static void int8_mix(const struct fm__kv_dims *d, int n_rows, const float *p, int n_keys, const void *block, float *o,
-                     int64_t o_stride)
+static void int8_mix(const struct fm__kv_dims *d, const void *block, const struct fm__kv_mix *m)
 {
     int vp = fm__kv_pad16(d->head_v);
     const int8_t *values = (const int8_t *)block + fm__kv_int8_values_at(d);
-    for (int r = 0; r < n_rows; r++) {
+    for (int r = 0; r < m->n_rows; r++) {
         uint8_t codes[FM__KV_BLOCK];
-        for (int j = 0; j < n_keys; j++) codes[j] = (uint8_t)fminf(255.0f, rintf(p[r * FM__KV_BLOCK + j]));
+        for (int j = 0; j < m->n_keys; j++) codes[j] = (uint8_t)fminf(255.0f, rintf(m->p[r * FM__KV_BLOCK + j]));
         for (int e = 0; e < d->head_v; e++) {
             int32_t sum = 0; // at most 64 * 255 * 127: exact as a float too
-            for (int j = 0; j < n_keys; j++) sum += codes[j] * values[(size_t)(j / 4) * 4 * vp + e * 4 + j % 4];
-            o[r * o_stride + e] = (float)sum;
+            for (int j = 0; j < m->n_keys; j++) sum += codes[j] * values[(size_t)(j / 4) * 4 * vp + e * 4 + j % 4];
+            m->o[r * m->o_stride + e] = (float)sum;
         }
     }
 }

@@ -20,6 +20,14 @@ struct fm__kv_dims {
     int head_k, head_v; // elements of one key and of one value vector
 };
 
+// Probabilities to be mixed with a block's values.
+struct fm__kv_mix {
+    int n_rows, n_keys; // values from n_keys on are never read
+    const float *p;     // [n_rows, 64], 0 <= p <= top, exactly 0 where masked
+    float *o;           // out [n_rows, o_stride]: overwritten, not added to
+    int64_t o_stride;
+};
+
 struct fm__kv_format {
     const char *name; // "f32", "f16", "bf16", "int8"
     // log2 of the largest probability that mix shall see: 0 for floats; log2(255) where mix rounds them to u8.
@@ -40,10 +48,8 @@ struct fm__kv_format {
     // bias to the scores (so that p_j * v_j = p'_j * code_j, and a maximum of p' is one of p * v's size) and sums
     // p' * inv for the denominator. NULL where mix does all itself.
     void (*value_scales)(const struct fm__kv_dims *d, const void *block, float *bias, float *inv);
-    // o [R, o_stride] = sum over the block's first n_keys of p[r, j] * v_j (or code_j). p is [R, 64], 0 <= p <= top,
-    // exactly 0 where masked; never reads values from n_keys on. `o` is overwritten, not added to.
-    void (*mix)(const struct fm__kv_dims *d, int n_rows, const float *p, int n_keys, const void *block, float *o,
-                int64_t o_stride);
+    // o = sum over the block's first n_keys of p[r, j] * v_j (or code_j).
+    void (*mix)(const struct fm__kv_dims *d, const void *block, const struct fm__kv_mix *mix);
 };
 
 enum { FM__KV_F32, FM__KV_F16, FM__KV_BF16, FM__KV_INT8, FM__KV_BUILTIN, FM__KV_MAX = 16 };

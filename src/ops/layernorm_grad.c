@@ -24,9 +24,16 @@ static fm_status shape(struct fm__shape *s)
     return FM_OK;
 }
 
-// One row: dx, and dy h and dy added to dw [X] and db [X] (which follows it).
-static void row(const float *x, const float *w, const float *dy, float eps, int64_t n, float *dx, float *dw)
+struct row {
+    const float *x, *w, *dy;
+    float *dx;
+    float *dw; // dw [X], then db [X]
+};
+
+// dx, and dy h and dy added to dw and db.
+static void one_row(const struct row *row, float eps, int64_t n)
 {
+    const float *x = row->x, *w = row->w, *dy = row->dy;
     double sums[16] = {0}, squares[16] = {0}, grads[16] = {0}, products[16] = {0};
     for (int64_t i = 0; i < n; i++) sums[i % 16] += x[i];
     const double mean = fm__fn_sum16(sums) / (double)n;
@@ -39,9 +46,9 @@ static void row(const float *x, const float *w, const float *dy, float eps, int6
     const double mean_grad = fm__fn_sum16(grads) / (double)n, mean_product = fm__fn_sum16(products) / (double)n;
     for (int64_t i = 0; i < n; i++) {
         const double h = (x[i] - mean) * r;
-        dx[i] = (float)(r * ((double)w[i] * dy[i] - mean_grad - h * mean_product));
-        dw[i] += (float)(dy[i] * h);
-        dw[n + i] += dy[i];
+        row->dx[i] = (float)(r * ((double)w[i] * dy[i] - mean_grad - h * mean_product));
+        row->dw[i] += (float)(dy[i] * h);
+        row->dw[n + i] += dy[i];
     }
 }
 
@@ -59,8 +66,12 @@ static void reference(const struct fm__call *c)
     for (int64_t begin = 0; begin < N; begin = fm__slab_end(begin, N)) {
         memset(slab, 0, 2 * (size_t)X * sizeof *slab);
         for (int64_t i = begin * X; i < fm__slab_end(begin, N) * X; i += X)
-            row((const float *)c->in[0].data + i, c->in[1].data, (const float *)c->in[2].data + i, c->attrs->norm.eps,
-                X, (float *)c->out[0].data + i, slab);
+            one_row(&(struct row){.x = (const float *)c->in[0].data + i,
+                                  .w = c->in[1].data,
+                                  .dy = (const float *)c->in[2].data + i,
+                                  .dx = (float *)c->out[0].data + i,
+                                  .dw = slab},
+                    c->attrs->norm.eps, X);
         for (int64_t i = 0; i < X; i++) dw[i] += slab[i], db[i] += slab[X + i];
     }
 }

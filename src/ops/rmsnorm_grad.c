@@ -26,17 +26,23 @@ static fm_status shape(struct fm__shape *s)
     return FM_OK;
 }
 
-// One run: dx, and dy h added to dw.
-static void run(const float *x, const float *w, const float *dy, float eps, int64_t e, float *dx, float *dw)
+struct run {
+    const float *x, *w, *dy;
+    float *dx, *dw;
+};
+
+// dx, and dy h added to dw.
+static void one_run(const struct run *run, float eps, int64_t e)
 {
+    const float *x = run->x, *w = run->w, *dy = run->dy;
     double squares[16] = {0}, products[16] = {0};
     for (int64_t i = 0; i < e; i++) squares[i % 16] += (double)x[i] * x[i];
     const double r = 1.0 / sqrt(fm__fn_sum16(squares) / (double)e + eps);
     for (int64_t i = 0; i < e; i++) products[i % 16] += (double)w[i] * dy[i] * x[i];
     const double mean = fm__fn_sum16(products) * r / (double)e; // of w dy h
     for (int64_t i = 0; i < e; i++) {
-        dx[i] = (float)(r * ((double)w[i] * dy[i] - x[i] * r * mean));
-        dw[i] += (float)(dy[i] * (x[i] * r));
+        run->dx[i] = (float)(r * ((double)w[i] * dy[i] - x[i] * r * mean));
+        run->dw[i] += (float)(dy[i] * (x[i] * r));
     }
 }
 
@@ -53,8 +59,12 @@ static void reference(const struct fm__call *c)
     for (int64_t begin = 0; begin < N; begin = fm__slab_end(begin, N)) {
         memset(slab, 0, (size_t)e * sizeof *slab);
         for (int64_t i = begin * X; i < fm__slab_end(begin, N) * X; i += e)
-            run((const float *)c->in[0].data + i, c->in[1].data, (const float *)c->in[2].data + i, c->attrs->norm.eps,
-                e, (float *)c->out[0].data + i, slab);
+            one_run(&(struct run){.x = (const float *)c->in[0].data + i,
+                                  .w = c->in[1].data,
+                                  .dy = (const float *)c->in[2].data + i,
+                                  .dx = (float *)c->out[0].data + i,
+                                  .dw = slab},
+                    c->attrs->norm.eps, e);
         for (int64_t i = 0; i < e; i++) dw[i] += slab[i];
     }
 }

@@ -35,8 +35,14 @@ FM_ALWAYS __m512 load_bf16(const void *block, size_t at, __mmask16 m)
 
 typedef __m512 load_fn(const void *block, size_t at, __mmask16 m);
 
-FM_ALWAYS void float_scores_of_rows(load_fn *load, int n_rows, int head_k, const char *q, size_t q_bytes,
-                                    const void *block, float *s)
+// A row's f32 queries are q_bytes apart.
+struct queries {
+    const char *q;
+    size_t q_bytes;
+};
+
+FM_ALWAYS void float_scores_of_rows(load_fn *load, int n_rows, int head_k, struct queries from, const void *block,
+                                    float *s)
 {
     __m512 acc[4][4];
     for (int r = 0; r < n_rows; r++)
@@ -45,7 +51,7 @@ FM_ALWAYS void float_scores_of_rows(load_fn *load, int n_rows, int head_k, const
         __m512 k[4];
         for (int c = 0; c < 4; c++) k[c] = load(block, (size_t)e * FM__KV_BLOCK + 16 * c, 0xffff);
         for (int r = 0; r < n_rows; r++) {
-            const __m512 x = _mm512_set1_ps(((const float *)(q + r * q_bytes))[e]);
+            const __m512 x = _mm512_set1_ps(((const float *)(from.q + r * from.q_bytes))[e]);
             for (int c = 0; c < 4; c++) acc[r][c] = _mm512_fmadd_ps(x, k[c], acc[r][c]);
         }
     }
@@ -53,28 +59,27 @@ FM_ALWAYS void float_scores_of_rows(load_fn *load, int n_rows, int head_k, const
         for (int c = 0; c < 4; c++) _mm512_store_ps(s + r * FM__KV_BLOCK + 16 * c, acc[r][c]);
 }
 
-// o [R, v_pad]: 64 columns at a time, keys ascending.
-FM_ALWAYS void float_mix_of_rows(load_fn *load, int n_rows, const struct fm__kv_dims *d, const float *p, int n_keys,
-                                 const void *block, float *o)
+// n_rows of m's rows: 64 columns at a time, keys ascending.
+FM_ALWAYS void float_mix_of_rows(load_fn *load, int n_rows, const struct fm__kv_dims *d, const void *block,
+                                 struct fm__kv_mix m)
 {
-    const int v_pad = fm__kv_pad16(d->head_v);
     for (int e = 0; e < d->head_v; e += 64) {
         const int left = d->head_v - e < 64 ? d->head_v - e : 64;
         const uint64_t columns = ~UINT64_C(0) >> (64 - left);
         __m512 acc[4][4];
         for (int r = 0; r < n_rows; r++)
             for (int c = 0; c < 4; c++) acc[r][c] = _mm512_setzero_ps();
-        for (int j = 0; j < n_keys; j++) {
+        for (int j = 0; j < m.n_keys; j++) {
             const size_t at = (size_t)FM__KV_BLOCK * d->head_k + (size_t)j * d->head_v + e;
             __m512 v[4];
             for (int c = 0; c < 4; c++) v[c] = load(block, at + 16 * c, (__mmask16)(columns >> 16 * c));
             for (int r = 0; r < n_rows; r++) {
-                const __m512 x = _mm512_set1_ps(p[r * FM__KV_BLOCK + j]);
+                const __m512 x = _mm512_set1_ps(m.p[r * FM__KV_BLOCK + j]);
                 for (int c = 0; c < 4; c++) acc[r][c] = _mm512_fmadd_ps(x, v[c], acc[r][c]);
             }
         }
         for (int r = 0; r < n_rows; r++)
-            for (int c = 0; c < 4 && 16 * c < left; c++) _mm512_store_ps(o + r * v_pad + e + 16 * c, acc[r][c]);
+            for (int c = 0; c < 4 && 16 * c < left; c++) _mm512_store_ps(m.o + r * m.o_stride + e + 16 * c, acc[r][c]);
     }
 }
 
@@ -131,8 +136,9 @@ FM_ALWAYS void attend_float(load_fn *load, const struct fm__attend *t)
     for (int b = next_block(t, 0, &masked); b < FM__ATTEND_BLOCKS; b = next_block(t, b + 1, &masked)) {
         const void *block = t->blocks[b];
         const int n_keys = 64 - __builtin_clzll(seen_by_rows(t, b).some);
-#define CALL(n)                                                                                                    \
-    float_scores_of_rows(load, n, t->dims.head_k, (const char *)t->prepared + (size_t)r * q_bytes, q_bytes, block, \
+#define CALL(n)                                                                                             \
+    float_scores_of_rows(load, n, t->dims.head_k,                                                           \
+                         (struct queries){(const char *)t->prepared + (size_t)r * q_bytes, q_bytes}, block, \
                          w->s[0] + r * FM__KV_BLOCK)
         BY_ROWS(CALL)
 #undef CALL
@@ -140,7 +146,9 @@ FM_ALWAYS void attend_float(load_fn *load, const struct fm__attend *t)
         join_maxima(w, &state, 0.0f);
         float_probabilities(t, w);
         join_sums(w, &state);
-#define CALL(n) float_mix_of_rows(load, n, &t->dims, w->p + r * FM__KV_BLOCK, n_keys, block, w->ob + r * v_pad)
+#define CALL(n)                                 \
+    float_mix_of_rows(load, n, &t->dims, block, \
+                      (struct fm__kv_mix){n, n_keys, w->p + r * FM__KV_BLOCK, w->ob + r * v_pad, v_pad})
         BY_ROWS(CALL)
 #undef CALL
         float_join(t, v_pad, w);

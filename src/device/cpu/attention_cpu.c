@@ -73,10 +73,16 @@ static struct run run_at(const struct job *j, int64_t row0)
 
 // --- one tile against one chunk ------------------------------------------------------------------------------------
 
-// Pair p of a run: row p / G, head p % G of the group.
-static void prepare_tile(const struct job *j, const struct run *run, int kv_head, int64_t pair0, int n, void *prepared,
+static int tile_rows(int64_t pairs, int64_t pair0)
+{
+    return (int)(pairs - pair0 < FM__ATTEND_ROWS ? pairs - pair0 : FM__ATTEND_ROWS);
+}
+
+// Queries of the tile from pair0 on. Pair p of a run: row p / G, head p % G of the group.
+static void prepare_tile(const struct job *j, const struct run *run, int kv_head, int64_t pair0, void *prepared,
                          float *q)
 {
+    const int n = tile_rows(run->n_rows * j->group, pair0);
     const struct fm_tensor *in = &j->call->in[0];
     for (int r = 0; r < n; r++) {
         int64_t pair = pair0 + r, row = run->row0 + pair / j->group;
@@ -128,19 +134,13 @@ static struct fm__attend new_tile(const struct job *j, int n_rows, const void *p
                                .scratch = scratch};
 }
 
-static int tile_rows(int64_t pairs, int64_t pair0)
-{
-    return (int)(pairs - pair0 < FM__ATTEND_ROWS ? pairs - pair0 : FM__ATTEND_ROWS);
-}
-
 // Floats of the states that few_rows keeps in the workspace (none for many rows).
 static int64_t cell_floats(const struct job *j, int64_t rows)
 {
     return rows > FM__SPLIT_ROWS ? 0 : rows * j->n_heads * j->cell_chunks * (j->v_stride + 2);
 }
 
-// --- results
-// ----------------------------------------------------------------------------------------------------------
+// --- results --------------------------------------------------------------------------------------------------------
 
 // Where row's f32 output is put together: its place, or the workspace where the output has another type.
 static float *out_row(const struct job *j, int64_t row)
@@ -203,7 +203,7 @@ static void attend_set(const struct job *j, const struct run *run, int kv_head, 
     for (int64_t i = 0; i < n_tiles; i++) {
         int64_t pair0 = (tile0 + i) * FM__ATTEND_ROWS;
         struct fm__attend_state s = state_at(j, tiles + i * size + query);
-        prepare_tile(j, run, kv_head, pair0, tile_rows(pairs, pair0), tiles + i * size, (float *)common);
+        prepare_tile(j, run, kv_head, pair0, tiles + i * size, (float *)common);
         for (int r = 0; r < FM__ATTEND_ROWS; r++) s.m[r] = -INFINITY, s.l[r] = 0.0f;
         for (int k = 0; k < FM__ATTEND_ROWS * j->v_stride; k++) s.o[k] = 0.0f;
     }
@@ -244,8 +244,7 @@ static void many_rows(const struct job *j, struct fm__worker *w)
     for (int64_t row = w->index; row < j->call->rows; row += w->count) store_row(j, row);
 }
 
-// --- few rows: a chunk is an item
-// -------------------------------------------------------------------------------------
+// --- few rows: a chunk is an item -----------------------------------------------------------------------------------
 
 // State of pair 0 of a run, kv head and chunk (counted from the run's first) in the workspace: all o, then all m, l.
 static struct fm__attend_state cells(const struct job *j, const struct run *run, int kv_head, int32_t chunk)
@@ -277,7 +276,7 @@ static void attend_chunk(const struct job *j, const struct run *run, int kv_head
         t.m = to.m + pair0, t.l = to.l + pair0, t.o = to.o + pair0 * j->v_stride;
         if (!aim_tile(j, run, kv_head, pair0, run->chunk0 + chunk, &t)) continue; // join_row does not look at it
         if (pair0 + FM__ATTEND_ROWS >= pairs) likely_next(j, run, (int64_t)chunk * j->a->n_kv + kv_head + w->count, &t);
-        prepare_tile(j, run, kv_head, pair0, t.n_rows, prepared, (float *)(w->scratch + FM__ATTEND_SCRATCH));
+        prepare_tile(j, run, kv_head, pair0, prepared, (float *)(w->scratch + FM__ATTEND_SCRATCH));
         j->k.twin.attend(j->k.format, &t);
     }
 }
@@ -326,7 +325,8 @@ static void join_ref(int n_rows, int n, int64_t stride, const struct fm__attend_
                      const struct fm__attend_state *from)
 {
     for (int r = 0; r < n_rows; r++)
-        fm__attend_join(&to->m[r], &to->l[r], to->o + r * stride, from->m[r], from->l[r], from->o + r * stride, n);
+        fm__attend_join(&(struct fm__attend_state){&to->m[r], &to->l[r], to->o + r * stride},
+                        &(struct fm__attend_state){&from->m[r], &from->l[r], from->o + r * stride}, n);
 }
 
 // Lowest first; a later one overrides what it brings.

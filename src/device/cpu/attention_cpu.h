@@ -14,10 +14,6 @@ struct fm__attend_twin {
     void (*encode)(const struct fm__kv_dims *d, void *block, int i, const float *k, const float *v);
 };
 
-// Rows of softmax state: m [n_rows], l [n_rows], o [n_rows, stride].
-struct fm__attend_state {
-    float *m, *l, *o;
-};
 // fm__attend_join of n columns, row by row.
 typedef void fm__attend_join_fn(int n_rows, int n, int64_t stride, const struct fm__attend_state *to,
                                 const struct fm__attend_state *from);

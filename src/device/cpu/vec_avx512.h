@@ -26,6 +26,12 @@ INLINE int load_word(const void *p)
     return v;
 }
 
+// activations: codes of a row are `stride` bytes from those of the row before
+struct row_codes {
+    const int8_t *at;
+    size_t stride;
+};
+
 INLINE vf vf_zero(void)
 {
     return _mm512_setzero_ps();
@@ -162,8 +168,8 @@ INLINE vi vi_offset(const int16_t *h, vi pair)
 }
 
 #if defined(__AVX512VNNI__)
-// t += n quads of codes (64 bytes apart at w) times the row's 4 n codes at a
-INLINE void dot_rows(int n_rows, int n, const uint8_t *w, const int8_t *a, size_t a_stride, vi *t, int bits)
+// t += n quads of codes (64 bytes apart at w) times each row's 4 n codes
+INLINE void dot_rows(int n_rows, int n, const uint8_t *w, struct row_codes a, vi *t, int bits)
 {
     (void)bits;
 #pragma GCC unroll 8
@@ -171,7 +177,7 @@ INLINE void dot_rows(int n_rows, int n, const uint8_t *w, const int8_t *a, size_
         const vb codes = vb_load(w + 64 * i);
 #pragma GCC unroll 16
         for (int r = 0; r < n_rows; r++)
-            t[r] = _mm512_dpbusd_epi32(t[r], codes, _mm512_set1_epi32(load_word(a + (size_t)r * a_stride + 4 * i)));
+            t[r] = _mm512_dpbusd_epi32(t[r], codes, _mm512_set1_epi32(load_word(a.at + (size_t)r * a.stride + 4 * i)));
     }
 }
 INLINE vi dot(int n, const vb *w, const int8_t *a, vi t, int bits)
@@ -204,13 +210,13 @@ INLINE vi dot(int n, const vb *w, const int8_t *a, vi t, int bits)
     }
     return t;
 }
-INLINE void dot_rows(int n_rows, int n, const uint8_t *w, const int8_t *a, size_t a_stride, vi *t, int bits)
+INLINE void dot_rows(int n_rows, int n, const uint8_t *w, struct row_codes a, vi *t, int bits)
 {
     vb codes[8];
 #pragma GCC unroll 8
     for (int i = 0; i < n; i++) codes[i] = vb_load(w + 64 * i);
 #pragma GCC unroll 16
-    for (int r = 0; r < n_rows; r++) t[r] = dot(n, codes, a + (size_t)r * a_stride, t[r], bits);
+    for (int r = 0; r < n_rows; r++) t[r] = dot(n, codes, a.at + (size_t)r * a.stride, t[r], bits);
 }
 #endif
 
