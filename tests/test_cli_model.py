@@ -335,6 +335,20 @@ class Embed(Command):
         self.assertEqual(len(self.out("embed", "-m", LLAMA, "x").split()), 64)
         self.run_bin("embed", "-m", LLAMA, "the " * 600, code=9)
 
+    def test_vectors_are_the_peer_s(self):
+        """embed.json is llama.cpp's; the models with GELU differ by its half-precision table (see test_session.c)."""
+        with open(TINY + "embed.json") as f:
+            golden = json.load(f)
+        self.assertEqual(len(golden["vectors"]), 4)
+        for name, kinds in golden["vectors"].items():
+            for kind, want in kinds.items():
+                args = ("embed", "-m", TINY + name + ".gguf", golden["text"], "--pooling", kind, "-ctk", "f32")
+                got = self.json(*args)["embedding"]
+                self.assertEqual(len(got), len(want))
+                worst = max(abs(x - y) for x, y in zip(got, want))
+                self.assertLess(worst, 1e-6 if name in ("llama", "qwen3") else 4.9e-4, (name, kind))
+                self.assertEqual(self.json(*args, "-b", "1")["embedding"], got, (name, kind))
+
 
 class Inspect(Command):
     def test_file(self):

@@ -57,6 +57,9 @@ static void unheld_pages_serve_until_wanted(void **state)
     assert_int_not_equal(b, a); // the page without a prefix to lose goes first
     assert_int_equal(fm__pages_take(p), a);
     assert_int_equal(fm__pages_find(p, FM__NO_PAGE, one), FM__NO_PAGE);
+    fm__pages_unref(p, a);
+    assert_int_equal(fm__pages_held(p), 1);
+    assert_int_equal(fm__pages_held_most(p), 2);
     fm__pages_free(p);
 }
 

@@ -13,7 +13,7 @@
 #include "infer/batcher.h"
 #include "tensor/buffer.h"
 
-enum { N_TOKENS = 300, N_VOCAB = 288, N_POSITIONS = 11 };
+enum { N_TOKENS = 300, N_VOCAB = 288, N_POSITIONS = 11, D_MODEL = 64 }; // of tiny/llama*.gguf
 static const int positions[N_POSITIONS] = {0, 1, 6, 7, 63, 64, 127, 128, 191, 255, 299};
 static int32_t tokens[N_TOKENS];
 
@@ -415,6 +415,43 @@ static void shifts_compose(void **state)
     close_run(&r);
 }
 
+static void keep_hidden(void *context, struct fm_session *s, int position, const float *hidden)
+{
+    (void)s;
+    memcpy((float *)context + (size_t)position * D_MODEL, hidden, D_MODEL * sizeof *hidden);
+}
+
+// Hidden states of every token, however they were cut; the last one is what the session itself keeps, logits or not.
+static void hidden_states_of_every_token(void **state)
+{
+    (void)state;
+    struct fm_error err;
+    float *want = calloc((size_t)N_TOKENS * D_MODEL, sizeof *want),
+          *all = malloc((size_t)N_TOKENS * D_MODEL * sizeof *all);
+    static const int chunks[] = {1, 7, 128};
+    for (size_t c = 0; c < 3; c++) {
+        struct run r = open_run("tiny/llama-q4_1.gguf", "cpu", 0, 2, &(struct fm_batcher_opts){.n_batch = 128});
+        struct fm_session *s;
+        assert_ok(fm_session_new(r.batcher, &s, &err), err);
+        memset(all, 0x55, (size_t)N_TOKENS * D_MODEL * sizeof *all);
+        if (c) fm_session_on_hidden(s, 3, keep_hidden, all);
+        for (int at = 0; at < N_TOKENS; at += chunks[c]) {
+            int n = N_TOKENS - at < chunks[c] ? N_TOKENS - at : chunks[c];
+            assert_ok(fm_session_append(s, tokens + at, n, &err), err);
+            assert_ok(fm_batcher_run(r.batcher, &err), err);
+            if (!c) memcpy(want + at * D_MODEL, fm_session_hidden(s), D_MODEL * sizeof *want);
+        }
+        if (c)
+            assert_memory_equal(all + 3 * D_MODEL, want + 3 * D_MODEL, (size_t)(N_TOKENS - 3) * D_MODEL * sizeof *all);
+        if (c) assert_memory_not_equal(all + 2 * D_MODEL, want + 2 * D_MODEL, D_MODEL * sizeof *all); // before `from`
+        assert_memory_equal(want + (N_TOKENS - 1) * D_MODEL, fm_session_hidden(s), D_MODEL * sizeof *want);
+        fm_session_free(s);
+        close_run(&r);
+    }
+    free(want);
+    free(all);
+}
+
 static void limits_are_errors(void **state)
 {
     (void)state;
@@ -460,6 +497,7 @@ int main(void)
         cmocka_unit_test(sim_agrees_under_seeds),
         cmocka_unit_test(batch_mates_change_nothing),
         cmocka_unit_test(prefixes_are_shared),
+        cmocka_unit_test(hidden_states_of_every_token),
         cmocka_unit_test(limits_are_errors),
         cmocka_unit_test(files_bring_sessions_back),
         cmocka_unit_test(damaged_files_are_refused),

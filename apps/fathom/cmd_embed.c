@@ -25,24 +25,21 @@ struct command {
     double *sum; // [D]
 };
 
-static void add_hidden(struct command *c, const float *hidden)
+static void add_hidden(void *context, struct fm_session *session, int position, const float *hidden)
 {
+    (void)session, (void)position;
+    struct command *c = context;
     for (int32_t i = 0; i < c->engine.info.d_model; i++) c->sum[i] += (double)hidden[i];
 }
 
-// The mean asks for the state after every token, so those are evaluated one by one; the last token's comes from one
-// run.
+// Rewound and appended, not synced: a cached page would leave its tokens out of the mean.
 static fm_status evaluate(struct command *c, const int32_t *ids, int n, struct fm_error *err)
 {
     memset(c->sum, 0, (size_t)c->engine.info.d_model * sizeof *c->sum);
     FM_TRY(fm_session_rewind(c->session, 0, err));
-    for (int done = 0; done < n;) {
-        int step = c->mean ? 1 : n;
-        FM_TRY(fm_session_append(c->session, ids + done, step, err));
-        FM_TRY(fm_batcher_run(c->engine.batcher, err));
-        add_hidden(c, fm_session_hidden(c->session));
-        done += step;
-    }
+    fm_session_on_hidden(c->session, c->mean ? 0 : n - 1, add_hidden, c);
+    FM_TRY(fm_session_append(c->session, ids, n, err));
+    FM_TRY(fm_batcher_run(c->engine.batcher, err));
     c->stats.attended += 0.5 * (double)n * (n + 1);
     c->stats.prompt_tokens += n;
     double scale = c->mean ? 1.0 / n : 1, squares = 0;

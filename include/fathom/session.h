@@ -40,6 +40,7 @@ struct fm_batcher_stats {
     uint64_t n_steps, n_rows;    // plan runs and rows evaluated
     uint64_t n_rows_reused;      // rows that sync found in the cache
     uint64_t kv_bytes;           // bytes of key/value pages in use
+    uint64_t kv_bytes_most;      // the most that were in use at once
     uint64_t kv_bytes_reserved;  // and of all pages
     uint64_t arena_bytes;        // temporaries of the plans made so far
     double seconds;              // spent in steps
@@ -89,6 +90,10 @@ FM_API const float *fm_session_hidden(const struct fm_session *session);
 // the last token's logits are made (the default). fn must not touch the batcher.
 typedef void fm_logits_fn(void *context, struct fm_session *session, int position, const float *logits);
 FM_API void fm_session_on_logits(struct fm_session *session, int from, fm_logits_fn *fn, void *context);
+// The same with the hidden state [d_model] (after the final norm) after every token from position `from` on. Logits are
+// not made for it, except the last token's.
+typedef void fm_hidden_fn(void *context, struct fm_session *session, int position, const float *hidden);
+FM_API void fm_session_on_hidden(struct fm_session *session, int from, fm_hidden_fn *fn, void *context);
 
 // Timeline and key/value pages in a file: temporary file, checksum, rename. Loading checks the model, the format and the
 // checksum, and changes the session only when all is well.

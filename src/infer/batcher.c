@@ -25,18 +25,21 @@ static fm_status bind(void *context, const char *name, struct fm_tensor *out, st
     return FM_OK;
 }
 
+enum kind { TRUNK, HEAD, NORM };
+
 // The plan of bucket 2^i; plans of one kind share the arena of the largest, which is made first.
-static fm_status get_plan(struct fm_batcher *b, bool head, int i, struct fm__plan **out, struct fm_error *err)
+static fm_status get_plan(struct fm_batcher *b, enum kind kind, int i, struct fm__plan **out, struct fm_error *err)
 {
-    struct fm__plan **plans = head ? b->head_plans : b->trunk_plans;
+    struct fm__plan **plans = kind == TRUNK ? b->trunk_plans : kind == HEAD ? b->head_plans : b->norm_plans;
+    const struct fm__graph *graph = kind == TRUNK ? b->trunk : kind == HEAD ? b->head : b->norm;
     if (!plans[i]) {
-        int largest = __builtin_ctz((unsigned)(head ? FM__HEAD_ROWS : b->n_batch));
+        int largest = __builtin_ctz((unsigned)(kind == TRUNK ? b->n_batch : FM__HEAD_ROWS));
         struct fm__plan_opts opts = {.device = b->device,
                                      .rows = (int64_t)1 << i,
                                      .bind = bind,
                                      .bind_context = b,
                                      .arena = plans[largest] ? plans[largest]->arena : NULL};
-        FM_TRY(fm__plan_new(head ? b->head : b->trunk, &opts, &plans[i], err));
+        FM_TRY(fm__plan_new(graph, &opts, &plans[i], err));
         if (plans[i]->arena != opts.arena) b->stats.arena_bytes += plans[i]->arena_bytes;
     }
     *out = plans[i];
@@ -55,7 +58,7 @@ fm_status fm__batcher_plan(struct fm_batcher *b, int head, int rows, struct fm__
 {
     int most = head ? FM__HEAD_ROWS : b->n_batch;
     if (rows < 1 || rows > most) return fm__fail(err, FM_E_ARG, "plan of %d rows, want 1 to %d", rows, most);
-    return get_plan(b, head != 0, bucket_for(rows), out, err);
+    return get_plan(b, head ? HEAD : TRUNK, bucket_for(rows), out, err);
 }
 
 static fm_status resolve_opts(struct fm_batcher *b, const struct fm_batcher_opts *o, struct fm_error *err)
@@ -119,8 +122,8 @@ static fm_status make_plans(struct fm_batcher *b, struct fm_error *err)
     b->trunk = fm__model_trunk(b->model, &b->dims);
     b->head = fm__model_head(b->model);
     if (!b->trunk || !b->head) return fm__fail_nomem(err, "graph", sizeof *b->trunk);
-    FM_TRY(get_plan(b, false, bucket_for(b->n_batch), &unused, err));
-    return get_plan(b, true, bucket_for(FM__HEAD_ROWS), &unused, err);
+    FM_TRY(get_plan(b, TRUNK, bucket_for(b->n_batch), &unused, err));
+    return get_plan(b, HEAD, bucket_for(FM__HEAD_ROWS), &unused, err);
 }
 
 fm_status fm_batcher_new(const struct fm_model *model, const struct fm_batcher_opts *opts, struct fm_batcher **out,
@@ -150,9 +153,11 @@ void fm_batcher_free(struct fm_batcher *b)
     for (int i = 0; i < FM__MAX_BUCKETS; i++) {
         fm__plan_free(b->trunk_plans[i]);
         fm__plan_free(b->head_plans[i]);
+        fm__plan_free(b->norm_plans[i]);
     }
     fm__graph_free(b->trunk);
     fm__graph_free(b->head);
+    fm__graph_free(b->norm);
     fm__pages_free(b->pages);
     fm_buffer_unref(b->kv);
     fm__free(b->tokens);
@@ -166,8 +171,9 @@ void fm_batcher_free(struct fm_batcher *b)
 void fm_batcher_get_stats(const struct fm_batcher *b, struct fm_batcher_stats *stats)
 {
     *stats = b->stats;
-    stats->kv_bytes =
-        (uint64_t)fm__pages_held(b->pages) * b->page_bytes * (uint64_t)fm__model_hparams(b->model)->n_layers;
+    uint64_t page = b->page_bytes * (uint64_t)fm__model_hparams(b->model)->n_layers;
+    stats->kv_bytes = (uint64_t)fm__pages_held(b->pages) * page;
+    stats->kv_bytes_most = (uint64_t)fm__pages_held_most(b->pages) * page;
 }
 
 static size_t page_offset(const struct fm_batcher *b, int layer, int32_t page)
@@ -210,9 +216,10 @@ static int collect_rows(struct fm_batcher *b, struct fm_session *s, int at, int 
         row[FM__ROW_SLOT] = s->slot;
         row[FM__ROW_POS] = row[FM__ROW_KV] = position;
         row[FM__ROW_ADAPTER] = -1;
-        bool last = position == s->n_tokens - 1, asked = s->on_logits && position >= s->on_logits_from;
-        if (last || asked)
-            b->wants[b->n_wants++] = (struct fm__want){.session = s, .row = at + i, .position = position};
+        bool logits = position == s->n_tokens - 1 || (s->on_logits && position >= s->on_logits_from);
+        if (logits || (s->on_hidden && position >= s->on_hidden_from))
+            b->wants[b->n_wants++] =
+                (struct fm__want){.session = s, .row = at + i, .position = position, .logits = logits};
     }
     if (n > 0) fm__session_write_pages(s);
     return n;
@@ -234,6 +241,9 @@ static void deliver(struct fm_batcher *b, const struct fm__want *want, const flo
 {
     const struct fm__hparams *hp = fm__model_hparams(b->model);
     struct fm_session *s = want->session;
+    if (s->on_hidden && want->position >= s->on_hidden_from)
+        s->on_hidden(s->on_hidden_context, s, want->position, hidden);
+    if (!logits) return;
     if (want->position == s->n_tokens - 1) {
         memcpy(s->logits, logits, (size_t)hp->n_vocab * sizeof *logits);
         memcpy(s->hidden, hidden, (size_t)hp->d_model * sizeof *hidden);
@@ -243,20 +253,40 @@ static void deliver(struct fm_batcher *b, const struct fm__want *want, const flo
         s->on_logits(s->on_logits_context, s, want->position, logits);
 }
 
+// How many of the wants from `begin` on go together: alike, and at most FM__HEAD_ROWS.
+static int alike(const struct fm_batcher *b, int begin)
+{
+    int n = 1;
+    while (n < FM__HEAD_ROWS && begin + n < b->n_wants && b->wants[begin + n].logits == b->wants[begin].logits) n++;
+    return n;
+}
+
+static fm_status want_norm(struct fm_batcher *b, struct fm_error *err)
+{
+    if (b->norm) return FM_OK;
+    b->norm = fm__model_norm(b->model);
+    struct fm__plan *unused;
+    if (!b->norm) return fm__fail_nomem(err, "graph", sizeof *b->norm);
+    return get_plan(b, NORM, bucket_for(FM__HEAD_ROWS), &unused, err);
+}
+
 static fm_status run_head(struct fm_batcher *b, const float *x, struct fm_error *err)
 {
     const struct fm__hparams *hp = fm__model_hparams(b->model);
-    for (int begin = 0; begin < b->n_wants; begin += FM__HEAD_ROWS) {
-        int n = b->n_wants - begin < FM__HEAD_ROWS ? b->n_wants - begin : FM__HEAD_ROWS;
+    for (int begin = 0, n; begin < b->n_wants; begin += n) {
+        bool with_logits = b->wants[begin].logits;
+        n = alike(b, begin);
+        if (!with_logits) FM_TRY(want_norm(b, err));
         for (int i = 0; i < n; i++)
             memcpy(b->hidden + i * hp->d_model, x + b->wants[begin + i].row * hp->d_model,
                    (size_t)hp->d_model * sizeof *x);
         struct fm__plan *plan;
-        FM_TRY(get_plan(b, true, bucket_for(n), &plan, err));
+        FM_TRY(get_plan(b, with_logits ? HEAD : NORM, bucket_for(n), &plan, err));
         FM_TRY(fm__plan_run(plan, n, (const void *const[]){b->hidden}, err));
-        const float *logits = fm__plan_output(plan, 0), *normed = fm__plan_output(plan, 1);
+        const float *logits = with_logits ? fm__plan_output(plan, 0) : NULL;
+        const float *normed = fm__plan_output(plan, with_logits);
         for (int i = 0; i < n; i++)
-            deliver(b, &b->wants[begin + i], logits + i * hp->n_vocab, normed + i * hp->d_model);
+            deliver(b, &b->wants[begin + i], logits ? logits + i * hp->n_vocab : NULL, normed + i * hp->d_model);
     }
     return FM_OK;
 }
@@ -283,7 +313,7 @@ fm_status fm_batcher_step(struct fm_batcher *b, int *n_rows, struct fm_error *er
     int n = collect(b);
     if (!n) return FM_OK;
     struct fm__plan *plan;
-    FM_TRY(get_plan(b, false, bucket_for(n), &plan, err));
+    FM_TRY(get_plan(b, TRUNK, bucket_for(n), &plan, err));
     FM_TRY(fm__plan_run(plan, n, (const void *const[]){b->tokens, b->rows, b->page_table}, err));
     if (b->n_wants) FM_TRY(run_head(b, fm__plan_output(plan, 0), err));
     advance(b, n);
@@ -313,9 +343,9 @@ fm_status fm_batcher_dump_plan(struct fm_batcher *b, int rows, FILE *to, struct 
 {
     if (rows < 1 || rows > b->n_batch) return fm__fail(err, FM_E_ARG, "plan: %d rows, want 1 to %d", rows, b->n_batch);
     struct fm__plan *plan;
-    FM_TRY(get_plan(b, false, bucket_for(rows), &plan, err));
+    FM_TRY(get_plan(b, TRUNK, bucket_for(rows), &plan, err));
     fm__plan_dump(plan, to);
-    FM_TRY(get_plan(b, true, bucket_for(rows < FM__HEAD_ROWS ? rows : FM__HEAD_ROWS), &plan, err));
+    FM_TRY(get_plan(b, HEAD, bucket_for(rows < FM__HEAD_ROWS ? rows : FM__HEAD_ROWS), &plan, err));
     fm__plan_dump(plan, to);
     return FM_OK;
 }

@@ -28,6 +28,9 @@ struct fm_session {
     fm_logits_fn *on_logits;
     void *on_logits_context;
     int on_logits_from;
+    fm_hidden_fn *on_hidden;
+    void *on_hidden_context;
+    int on_hidden_from;
 };
 
 struct fm_batcher {
@@ -39,14 +42,15 @@ struct fm_batcher {
     struct fm_buffer *kv; // [layer][page] of page_bytes
     struct fm__pages *pages;
     struct fm_session *sessions;
-    struct fm__graph *trunk, *head;
-    struct fm__plan *trunk_plans[FM__MAX_BUCKETS], *head_plans[FM__MAX_BUCKETS];
+    struct fm__graph *trunk, *head, *norm; // norm: the head without logits, made when first asked for
+    struct fm__plan *trunk_plans[FM__MAX_BUCKETS], *head_plans[FM__MAX_BUCKETS], *norm_plans[FM__MAX_BUCKETS];
     // a step's inputs
     int32_t *tokens, *rows, *page_table;
     float *hidden;    // [FM__HEAD_ROWS, D]
-    struct fm__want { // rows whose logits are wanted
+    struct fm__want { // rows whose logits or hidden states are wanted
         struct fm_session *session;
         int row, position;
+        bool logits; // or the hidden state only
     } * wants;
     int n_wants;
     atomic_int cancelled;

@@ -19,7 +19,7 @@ struct page {
 };
 
 struct fm__pages {
-    int32_t n, n_held;
+    int32_t n, n_held, n_held_most;
     int32_t oldest, newest; // of the unheld list: unpublished ones are put at its old end
     int32_t n_buckets;      // power of two
     int32_t *buckets;
@@ -107,6 +107,11 @@ static void withdraw(struct fm__pages *p, int32_t i)
     page->generation++;
 }
 
+static void hold(struct fm__pages *p)
+{
+    if (++p->n_held > p->n_held_most) p->n_held_most = p->n_held;
+}
+
 int32_t fm__pages_take(struct fm__pages *p)
 {
     int32_t i = p->oldest;
@@ -114,7 +119,7 @@ int32_t fm__pages_take(struct fm__pages *p)
     unlink_unheld(p, i);
     withdraw(p, i);
     p->pages[i].refs = 1;
-    p->n_held++;
+    hold(p);
     return i;
 }
 
@@ -128,11 +133,16 @@ int32_t fm__pages_held(const struct fm__pages *p)
     return p->n_held;
 }
 
+int32_t fm__pages_held_most(const struct fm__pages *p)
+{
+    return p->n_held_most;
+}
+
 void fm__pages_ref(struct fm__pages *p, int32_t i)
 {
     if (p->pages[i].refs++ == 0) {
         unlink_unheld(p, i);
-        p->n_held++;
+        hold(p);
     }
 }
 

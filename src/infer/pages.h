@@ -23,6 +23,7 @@ void fm__pages_free(struct fm__pages *pages); // NULL is fine
 int32_t fm__pages_take(struct fm__pages *pages); // a page with one holder, contents undefined; FM__NO_PAGE: none left
 int32_t fm__pages_available(const struct fm__pages *pages); // how many takes would succeed now
 int32_t fm__pages_held(const struct fm__pages *pages);      // pages with holders
+int32_t fm__pages_held_most(const struct fm__pages *pages); // and the most that there ever were
 void fm__pages_ref(struct fm__pages *pages, int32_t page);
 void fm__pages_unref(struct fm__pages *pages, int32_t page);
 

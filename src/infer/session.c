@@ -230,3 +230,10 @@ void fm_session_on_logits(struct fm_session *s, int from, fm_logits_fn *fn, void
     s->on_logits_context = context;
     s->on_logits_from = from;
 }
+
+void fm_session_on_hidden(struct fm_session *s, int from, fm_hidden_fn *fn, void *context)
+{
+    s->on_hidden = fn;
+    s->on_hidden_context = context;
+    s->on_hidden_from = from;
+}

@@ -71,7 +71,7 @@ struct fm__graph *fm__model_trunk(const struct fm_model *model, const struct fm_
     return g;
 }
 
-struct fm__graph *fm__model_head(const struct fm_model *model)
+static struct fm__graph *make_head(const struct fm_model *model, bool with_logits)
 {
     struct fm__graph *g = fm__graph_new();
     if (!g) return NULL;
@@ -80,9 +80,19 @@ struct fm__graph *fm__model_head(const struct fm_model *model)
     fm__val normed = FM__NONE;
     b.hidden = fm__graph_leaf(g, FM__INPUT, "hidden", FM_F32, 2, (int64_t[]){FM__ROWS, model->hp.d_model});
     fm__val logits = model->arch->head(&b, &normed);
-    fm__graph_output(g, logits, "logits");
+    if (with_logits) fm__graph_output(g, logits, "logits");
     fm__graph_output(g, normed, "normed");
     return g;
+}
+
+struct fm__graph *fm__model_head(const struct fm_model *model)
+{
+    return make_head(model, true);
+}
+
+struct fm__graph *fm__model_norm(const struct fm_model *model)
+{
+    return make_head(model, false);
 }
 
 static int by_name(const void *a, const void *b)

@@ -19,6 +19,7 @@ struct fm__cache_dims {
 // for the trunk (output "x"); hidden for the head (outputs "logits", "normed").
 struct fm__graph *fm__model_trunk(const struct fm_model *model, const struct fm__cache_dims *dims);
 struct fm__graph *fm__model_head(const struct fm_model *model);
+struct fm__graph *fm__model_norm(const struct fm_model *model); // the head's "normed" alone
 
 // The device tensor of a weight (a fm__bind_fn with the model as context).
 fm_status fm__model_bind(void *model, const char *name, struct fm_tensor *out, struct fm_error *err);
