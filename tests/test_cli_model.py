@@ -280,6 +280,21 @@ class Perplexity(Command):
         other = self.json("perplexity", "-m", Q4, "--kl-divergence-base", TINY + "llama.kl", "--kl-divergence")
         self.assertGreater(other["kl"]["value"], 0.5)
         self.assertLess(other["kl_percentiles"]["0"], other["kl_percentiles"]["50"])
+        depths = other["kl_by_depth"]
+        self.assertEqual((depths[0]["from"], depths[-1]["to"], len(depths)), (16, 30, 8))
+        self.assertEqual([d["to"] + 1 for d in depths[:-1]], [d["from"] for d in depths[1:]])
+        mean = sum(d["kl"] * (d["to"] - d["from"] + 1) for d in depths) / 15
+        self.assertAlmostEqual(mean, other["kl"]["value"], delta=1e-6)
+
+    def test_exact_activations(self):
+        """f32 activations give one result, 8-bit ones another; the settings tell them apart."""
+        base = self.path("exact.kl")
+        self.json("perplexity", "-m", Q4, "-f", self.text, "--ctx", "32", "--activations", "f32", "--kl-divergence-base", base)
+        args = ("perplexity", "-m", Q4, "--kl-divergence-base", base, "--kl-divergence")
+        same, rounded = self.json(*args, "--activations", "f32"), self.json(*args)
+        self.assertLess(abs(same["kl"]["value"]), 1e-7)
+        self.assertGreater(rounded["kl"]["value"], 1e-6)
+        self.assertNotEqual(same["settings"], rounded["settings"])
 
     def test_same_however_it_is_cut(self):
         args = ("perplexity", "-m", Q4, "-f", self.text, "--ctx", "32")

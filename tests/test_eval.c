@@ -185,12 +185,13 @@ static void damaged_files(void **unused)
 static void divergence(void **unused)
 {
     (void)unused;
-    enum { ROWS = 40 };
+    enum { ROWS = 40, WINDOW = 10 }; // four windows; of the eight ranges, 0 holds position 0 only, 7 the last two
+    double first = 0, last = 0;
     float p[V], q[V], log_p[V];
     unsigned char *row = malloc(fm__logprobs_row_bytes(V));
     assert_non_null(row);
     struct fm__kl kl;
-    assert_ok(fm__kl_init(&kl, V, ROWS, &err), err);
+    assert_ok(fm__kl_init(&kl, V, ROWS / WINDOW, WINDOW, &err), err);
     double want = 0, biggest = 0, nll = 0;
     int same = 0;
     for (int r = 0; r < ROWS; r++) {
@@ -205,6 +206,8 @@ static void divergence(void **unused)
         for (int i = 0; i < V; i++) d += exp((double)log_p[i]) * ((double)log_p[i] - ((double)q[i] - all));
         want += d;
         biggest = fmax(biggest, d);
+        if (r % WINDOW == 0) first += d / (ROWS / WINDOW);
+        if (r % WINDOW >= WINDOW - 2) last += d / (2 * ROWS / WINDOW);
         nll += all - (double)q[r];
         same += sp.top == sq.top;
         fm__kl_add(&kl, q, row, r);
@@ -214,6 +217,10 @@ static void divergence(void **unused)
     assert_int_equal(result.n, ROWS);
     assert_true(fabs(result.kl.value - want / ROWS) <= 1e-6);
     assert_true(fabs(result.kl_at[FM__KL_PERCENTILES - 1] - biggest) <= 1e-6);
+    assert_true(fabs(result.kl_range[0] - first) <= 1e-6 && fabs(result.kl_range[7] - last) <= 1e-6);
+    assert_int_equal(result.range_begin[1], 1);
+    assert_int_equal(result.range_begin[7], 8);
+    assert_int_equal(result.range_begin[8], WINDOW);
     assert_true(fabs(result.same_top.value - (double)same / ROWS) < 1e-12);
     assert_true(fabs(log(result.ppl.value) - nll / ROWS) <= 1e-5);
     assert_true(result.kl_at[0] <= result.kl_at[4] && result.kl_at[4] <= result.kl_at[8]);

@@ -122,6 +122,12 @@ size_t fm__cli_run_opts(struct fm_cli_engine_args *a, struct fm_cli_opt out[FM_C
          .out = &a->kv_k,
          .help = "short for -ctk and -ctv",
          .hidden = true},
+        {.names = "--activations",
+         .type = FM_CLI_CHOICE,
+         .arg = "TYPE",
+         .choices = "q8|f32",
+         .out = &a->activations,
+         .help = "what quantised weights are multiplied with; f32 is exact and several times slower [q8]"},
         {.names = "--device",
          .type = FM_CLI_STR,
          .arg = "NAME",
@@ -214,7 +220,8 @@ fm_status fm__cli_engine_batcher(struct fm_cli_engine *e, const struct fm_cli_en
                                    .n_sessions = n_sessions ? n_sessions : args->n_parallel,
                                    .kv_tokens = args->kv_tokens,
                                    .kv_format = fm__cli_kv_name(args),
-                                   .n_batch = rows < 8192 ? rows : 0};
+                                   .n_batch = rows < 8192 ? rows : 0,
+                                   .exact_activations = args->activations};
     e->n_ctx = args->n_ctx ? args->n_ctx : e->info.n_ctx_train;
     FM_TRY(fm_batcher_new(e->model, &opts, &e->batcher, err));
     if (args->mlock && mlockall(MCL_CURRENT | MCL_FUTURE) != 0)

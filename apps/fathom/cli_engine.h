@@ -12,7 +12,7 @@
 #include "fathom/session.h"
 #include "fathom/tokenizer.h"
 
-enum { FM_CLI_MAX_OVERRIDES = 32, FM_CLI_MODEL_OPTS = 10, FM_CLI_RUN_OPTS = 16 };
+enum { FM_CLI_MAX_OVERRIDES = 32, FM_CLI_MODEL_OPTS = 10, FM_CLI_RUN_OPTS = 17 };
 
 // Values of the options. Zeroed by fm__cli_engine_defaults; a command may change a default before parsing.
 struct fm_cli_engine_args {
@@ -23,7 +23,8 @@ struct fm_cli_engine_args {
     double rope_scale, rope_freq_base;
     bool mlock, mmap;
     int threads, n_ctx, n_batch, n_ubatch, n_parallel;
-    int kv_k, kv_v; // index into the choices; -1: the model's default
+    int kv_k, kv_v;  // index into the choices; -1: the model's default
+    int activations; // likewise; 0: the device's
     int64_t kv_tokens;
     const char *device, *ignored;
 };

@@ -78,7 +78,7 @@ static fm_status get_tokens(struct command *c, int32_t **tokens, int *n, struct 
         *tokens = malloc((size_t)*n * sizeof **tokens);
         if (!*tokens) return fm__fail_nomem(err, "tokens", (size_t)*n * sizeof **tokens);
         memcpy(*tokens, c->file.tokens, (size_t)*n * sizeof **tokens);
-        return fm__kl_init(&c->kl, c->engine.info.n_vocab, (int64_t)c->n_chunks * fm__scored_count(c->ctx), err);
+        return fm__kl_init(&c->kl, c->engine.info.n_vocab, c->n_chunks, fm__scored_count(c->ctx), err);
     }
     char *text;
     size_t bytes;
@@ -146,22 +146,26 @@ static json_t *mean_json(struct fm__mean m)
     return json_pack("{s:f, s:f}", "value", m.value, "error", m.error);
 }
 
-static json_t *kl_json(const struct fm__kl_result *r)
+static json_t *kl_json(const struct fm__kl_result *r, int32_t first)
 {
-    json_t *kl_at = json_object(), *dp_at = json_object();
+    json_t *kl_at = json_object(), *dp_at = json_object(), *depths = json_array();
+    for (int i = 0; i < FM__KL_RANGES; i++)
+        if (r->range_begin[i] < r->range_begin[i + 1])
+            json_array_append_new(depths, json_pack("{s:i, s:i, s:f}", "from", first + r->range_begin[i], "to",
+                                                    first + r->range_begin[i + 1] - 1, "kl", r->kl_range[i]));
     for (int i = 0; i < FM__KL_PERCENTILES; i++) {
         char key[16];
         snprintf(key, sizeof key, "%g", 100 * fm__kl_percentiles[i]);
         json_object_set_new(kl_at, key, json_real(r->kl_at[i]));
         json_object_set_new(dp_at, key, json_real(r->dp_at[i]));
     }
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o, s:o}", "ppl_base", mean_json(r->ppl_base), "log_ratio",
-                     mean_json(r->log_ratio), "kl", mean_json(r->kl), "dp", mean_json(r->dp), "dp_rms",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:o, s:o, s:o}", "ppl_base", mean_json(r->ppl_base),
+                     "log_ratio", mean_json(r->log_ratio), "kl", mean_json(r->kl), "dp", mean_json(r->dp), "dp_rms",
                      mean_json(r->dp_rms), "same_top", mean_json(r->same_top), "correlation", r->correlation,
-                     "kl_percentiles", kl_at, "dp_percentiles", dp_at);
+                     "kl_percentiles", kl_at, "dp_percentiles", dp_at, "kl_by_depth", depths);
 }
 
-static void print_kl(const struct fm__kl_result *r)
+static void print_kl(const struct fm__kl_result *r, int32_t first)
 {
     printf("ppl(base)            %12.4f ± %.5f\n", r->ppl_base.value, r->ppl_base.error);
     printf("ln(ppl/ppl(base))    %12.6f ± %.6f\n", r->log_ratio.value, r->log_ratio.error);
@@ -169,6 +173,10 @@ static void print_kl(const struct fm__kl_result *r)
     printf("mean KL              %12.6f ± %.6f\n", r->kl.value, r->kl.error);
     for (int i = FM__KL_PERCENTILES - 1; i >= 0; i--)
         printf("  KL at %5.1f %%       %12.6f\n", 100 * fm__kl_percentiles[i], r->kl_at[i]);
+    for (int i = 0; i < FM__KL_RANGES; i++)
+        if (r->range_begin[i] < r->range_begin[i + 1])
+            printf("  at depth %7d … %7d %9.6f\n", first + r->range_begin[i], first + r->range_begin[i + 1] - 1,
+                   r->kl_range[i]);
     printf("mean Δp              %11.3f %% ± %.3f\n", 100 * r->dp.value, 100 * r->dp.error);
     printf("RMS Δp               %11.3f %% ± %.3f\n", 100 * r->dp_rms.value, 100 * r->dp_rms.error);
     printf("same top token       %11.3f %% ± %.3f\n", 100 * r->same_top.value, 100 * r->same_top.error);
@@ -188,12 +196,12 @@ static int report(struct command *c, const struct fm__perplexity_result *r, doub
                       seconds, "tokens_per_s", tokens_per_s, "settings", hash, "kv", fm__cli_kv_in_use(&c->engine),
                       "level", c->engine.props.level, "threads", c->engine.props.threads);
         json_object_set_new(all, "model", fm__cli_text(c->engine.path, strlen(c->engine.path)));
-        if (c->against) json_object_update_new(all, kl_json(&kl));
+        if (c->against) json_object_update_new(all, kl_json(&kl, fm__scored_first(c->ctx)));
         fm__cli_stats_json(&c->stats, all);
         return fm__cli_json(all);
     }
     printf("ppl                  %12.4f ± %.5f\n", r->ppl.value, r->ppl.error);
-    if (c->against) print_kl(&kl);
+    if (c->against) print_kl(&kl, fm__scored_first(c->ctx));
     printf("windows              %12d of %d tokens, %lld positions scored\n", r->n_chunks, c->ctx,
            (long long)r->n_scored);
     printf("settings             %12s (%s, KV %s, %s, %d threads; %.0f tokens/s)\n", hash, c->engine.info.type,

@@ -34,6 +34,9 @@ struct fm_batcher_opts {
     int64_t kv_tokens;     // room for this many tokens in all sessions together; 0: n_ctx * n_sessions
     const char *kv_format; // "f32", "f16", "bf16", "int8"; NULL: the model's default
     int n_batch;           // most rows a step; 0: 512. Rounded up to a power of two
+    // 1: products of quantised weights take activations as f32, several times slower: tells the error of rounding them
+    // to 8 bits from every other. 0: whatever the device prefers.
+    int exact_activations;
 };
 
 struct fm_batcher_stats {

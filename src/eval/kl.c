@@ -21,9 +21,10 @@ struct fm__mean fm__mean_of(double sum, double sum_squares, int64_t n)
     return (struct fm__mean){mean, variance > 0 && n > 1 ? sqrt(variance / (double)(n - 1)) : 0};
 }
 
-fm_status fm__kl_init(struct fm__kl *kl, int32_t n_vocab, int64_t cap, struct fm_error *err)
+fm_status fm__kl_init(struct fm__kl *kl, int32_t n_vocab, int32_t n_windows, int32_t window, struct fm_error *err)
 {
-    *kl = (struct fm__kl){.n_vocab = n_vocab, .cap = cap};
+    int64_t cap = (int64_t)n_windows * window;
+    *kl = (struct fm__kl){.n_vocab = n_vocab, .cap = cap, .window = window};
     kl->kl = fm__calloc((size_t)cap, sizeof *kl->kl);
     kl->dp = fm__calloc((size_t)cap, sizeof *kl->dp);
     kl->scratch = fm__calloc((size_t)n_vocab, sizeof *kl->scratch);
@@ -85,6 +86,20 @@ static double percentile(const float *sorted, int64_t n, double fraction)
     return (double)sorted[i] + (at - (double)i) * ((double)sorted[next] - (double)sorted[i]);
 }
 
+// Means of the divergences, still in the order they came in, over parts of the window.
+static void by_depth(const struct fm__kl *kl, struct fm__kl_result *out)
+{
+    for (int r = 0; r <= FM__KL_RANGES; r++) out->range_begin[r] = (int32_t)((int64_t)kl->window * r / FM__KL_RANGES);
+    for (int r = 0; r < FM__KL_RANGES; r++) {
+        double sum = 0;
+        int64_t n = 0;
+        for (int64_t start = 0; start < kl->n; start += kl->window)
+            for (int64_t i = out->range_begin[r]; i < out->range_begin[r + 1] && start + i < kl->n; i++, n++)
+                sum += (double)kl->kl[start + i];
+        out->kl_range[r] = n ? sum / (double)n : 0;
+    }
+}
+
 void fm__kl_finish(struct fm__kl *kl, struct fm__kl_result *out)
 {
     *out = (struct fm__kl_result){.n = kl->n};
@@ -103,6 +118,7 @@ void fm__kl_finish(struct fm__kl *kl, struct fm__kl_result *out)
     double rms = sqrt(square.value), top = (double)kl->n_same_top / n;
     out->dp_rms = (struct fm__mean){rms, rms > 0 ? 0.5 / rms * square.error : 0};
     out->same_top = (struct fm__mean){top, sqrt(top * (1 - top) / (n - 1))};
+    by_depth(kl, out); // before sorting
     qsort(kl->kl, (size_t)kl->n, sizeof *kl->kl, ascending);
     qsort(kl->dp, (size_t)kl->n, sizeof *kl->dp, ascending);
     for (int i = 0; i < FM__KL_PERCENTILES; i++) {

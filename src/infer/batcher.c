@@ -38,6 +38,7 @@ static fm_status get_plan(struct fm_batcher *b, enum kind kind, int i, struct fm
                                      .rows = (int64_t)1 << i,
                                      .bind = bind,
                                      .bind_context = b,
+                                     .exact_activations = b->exact_activations,
                                      .arena = plans[largest] ? plans[largest]->arena : NULL};
         FM_TRY(fm__plan_new(graph, &opts, &plans[i], err));
         if (plans[i]->arena != opts.arena) b->stats.arena_bytes += plans[i]->arena_bytes;
@@ -76,6 +77,7 @@ static fm_status resolve_opts(struct fm_batcher *b, const struct fm_batcher_opts
     if (n_batch > b->n_ctx * n_sessions) n_batch = b->n_ctx * n_sessions;
     if (n_batch > 1 << (FM__MAX_BUCKETS - 1)) n_batch = 1 << (FM__MAX_BUCKETS - 1);
     b->n_batch = 1 << bucket_for(n_batch);
+    b->exact_activations = o->exact_activations != 0;
     b->dims.kv_format = fm__kv_format_by_name(o->kv_format ? o->kv_format : "f16");
     if (b->dims.kv_format < 0)
         return fm__fail(err, FM_E_ARG, "kv format \"%s\": not known, want f32, f16, bf16 or int8", o->kv_format);

@@ -37,7 +37,7 @@ struct fm_batcher {
     const struct fm_model *model;
     struct fm_device *device;
     struct fm__cache_dims dims;
-    int n_ctx, n_batch;
+    int n_ctx, n_batch, exact_activations;
     size_t page_bytes;    // of one layer
     struct fm_buffer *kv; // [layer][page] of page_bytes
     struct fm__pages *pages;
