@@ -191,7 +191,33 @@ class Generate(Command):
         self.assertEqual(sum(n.startswith("linear ") for n in names), 5 * 15)  # 7 a layer and the head
         self.assertTrue(all(e["ph"] == "X" and e["dur"] >= 0 for e in events))
         self.run_bin("generate", "-m", Q4, "the", "-n", "1", "--trace", "/nonexistent/x", code=5)
-        self.assertIn("peak memory", self.run_bin("generate", "-m", Q4, "the", "-n", "1", "--stats").stderr.decode())
+        said = self.run_bin("generate", "-m", Q4, "the", "-n", "1", "--stats").stderr.decode()
+        self.assertRegex(said, r"key/values +\S+ kB used of \S+ kB reserved")
+
+    def test_stats_count(self):
+        """A row's products with every matrix of two layers, logits only where they are wanted; pages of 64 tokens."""
+        layer = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 96
+        for rows, heads, args in ((7, 6, ("generate", "-m", LLAMA, "the", "-n", "6", *NO_END)),
+                                  (2, 1, ("embed", "-m", LLAMA, "the"))):
+            stats = self.lines(*args, "--json", "--stats")[-1]["stats"]
+            self.assertEqual(stats["prompt_tokens"], 2)
+            attended = rows * (rows + 1) / 2 * 2 * 4 * (16 + 16) * 2
+            self.assertEqual(stats["operations"], 2 * (rows * 2 * layer + heads * 288 * 64) + attended, args)
+            self.assertEqual(stats["kv_used_bytes"], 64 * 2 * 2 * 2 * 16 * 2)  # tokens, layers, k and v, heads, dim, f16
+            self.assertEqual(stats["kv_reserved_bytes"], 8 * stats["kv_used_bytes"])
+
+    def test_trace_of_other_commands(self):
+        file = self.path("trace.json")
+        counts = {}
+        for name, args in (("last", ("embed", "-m", Q4, "the thing")), ("mean", ("embed", "-m", Q4, "the thing", "--pooling", "mean")),
+                           ("ppl", ("perplexity", "-m", Q4, "-f", TINY + "text.txt", "--ctx", "32", "--chunks", "2", "-b", "32"))):
+            plain = self.out(*args)
+            self.assertEqual(self.out(*args, "--trace", file)[:40], plain[:40])
+            with open(file) as f:
+                names = [e["name"] for e in json.load(f)["traceEvents"]]
+            counts[name] = (sum(n.startswith("step of") for n in names), sum(n.startswith("linear ") for n in names),
+                            sum(n.startswith("rmsnorm ") for n in names))
+        self.assertEqual(counts, {"last": (1, 15, 5), "mean": (1, 15, 6), "ppl": (2, 30, 10)})
 
     def test_mistakes(self):
         self.run_bin("generate", "-m", "/nonexistent.gguf", "x", code=5)

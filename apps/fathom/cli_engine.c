@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "catalog.h"
 #include "cli_out.h"
@@ -16,13 +16,6 @@
 static const char *const kv_names[] = {"f16", "int8", "bf16", "f32"}; // as the choices below
 #define KV_CHOICES "f16|int8=q8_0=q8|bf16|f32"
 enum { MAX_TOKENS = 1 << 29 };
-
-double fm__cli_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 void fm__cli_engine_defaults(struct fm_cli_engine_args *args)
 {
@@ -193,7 +186,7 @@ static fm_status open_model(struct fm_cli_engine *e, const struct fm_cli_engine_
 
 fm_status fm__cli_engine_open(struct fm_cli_engine *e, const struct fm_cli_engine_args *args, struct fm_error *err)
 {
-    double begun = fm__cli_now();
+    double begun = fm__seconds();
     *e = (struct fm_cli_engine){0};
     if (args->kv_k >= 0 && args->kv_v >= 0 && args->kv_k != args->kv_v)
         return fm__fail(err, FM_E_UNSUPPORTED, "keys as %s and values as %s: the cache has one format for both",
@@ -206,14 +199,14 @@ fm_status fm__cli_engine_open(struct fm_cli_engine *e, const struct fm_cli_engin
     fm_device_get_props(e->device, &e->props);
     fm_status status = fm_tokenizer_new(fm_model_gguf(e->model), &e->tok, err);
     if (status != FM_OK) return fm__error_prefix(err, status, "%s", e->path);
-    e->load_seconds = fm__cli_now() - begun;
+    e->load_seconds = fm__seconds() - begun;
     return FM_OK;
 }
 
 fm_status fm__cli_engine_batcher(struct fm_cli_engine *e, const struct fm_cli_engine_args *args, int n_sessions,
                                  struct fm_error *err)
 {
-    double begun = fm__cli_now();
+    double begun = fm__seconds();
     int ub = args->n_ubatch ? args->n_ubatch : 8192, b = args->n_batch ? args->n_batch : 8192;
     int rows = ub < b ? ub : b;
     struct fm_batcher_opts opts = {.n_ctx = args->n_ctx,
@@ -226,7 +219,7 @@ fm_status fm__cli_engine_batcher(struct fm_cli_engine *e, const struct fm_cli_en
     FM_TRY(fm_batcher_new(e->model, &opts, &e->batcher, err));
     if (args->mlock && mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
         fprintf(stderr, "fathom: --mlock: the system refuses (%s): going on without\n", strerror(errno));
-    e->load_seconds += fm__cli_now() - begun;
+    e->load_seconds += fm__seconds() - begun;
     return FM_OK;
 }
 

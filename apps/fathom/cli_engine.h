@@ -64,6 +64,4 @@ const char *fm__cli_kv_name(const struct fm_cli_engine_args *args); // "int8"; N
 fm_status fm__cli_encode(const struct fm_tokenizer *tok, const struct fm_encode_args *args, int32_t **ids, int *n_ids,
                          struct fm_error *err);
 
-double fm__cli_now(void); // seconds of the monotonic clock
-
 #endif

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define STATS_HELP "time, first token, tokens/s, peak memory, operations, energy, when done"
+
 bool fm__cli_help_word(const char *word)
 {
     return strcmp(word, "-h") == 0 || strncmp(word, "--help", 6) == 0;
@@ -67,7 +69,8 @@ static void help_text(const struct fm_cli_spec *spec)
         }
     }
     printf("\nCommon:\n");
-    if (spec->json) text_option("--json", "print JSON instead of text (docs/cli.md has the schema)", NULL);
+    text_option("--json", "print JSON instead of text (docs/cli.md has the schema)", NULL);
+    text_option("--stats", STATS_HELP, NULL);
     text_option("-h, --help", "print this", NULL);
     if (spec->examples) printf("\nexamples:\n%s", spec->examples);
 }
@@ -106,7 +109,8 @@ static void help_man(const struct fm_cli_spec *spec)
             man_option(left, opt->help, opt->type == FM_CLI_CHOICE ? opt->choices : NULL);
         }
     }
-    if (spec->json) man_option("--json", "print JSON instead of text", NULL);
+    man_option("--json", "print JSON instead of text", NULL);
+    man_option("--stats", STATS_HELP, NULL);
     if (!spec->examples) return;
     printf(".PP\nExamples:\n.PP\n.nf\n");
     fm__cli_troff(spec->examples);
@@ -122,7 +126,7 @@ static void help_words(const struct fm_cli_spec *spec)
             if (!opt->hidden) putchar('\n');
         }
     }
-    printf("%s--help\n", spec->json ? "--json\n" : "");
+    puts("--json\n--stats\n--help");
 }
 
 int fm__cli_help(const struct fm_cli_spec *spec, const char *word)

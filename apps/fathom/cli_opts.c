@@ -198,7 +198,7 @@ const char *fm__cli_closest(const char *word, const char *const *words)
 static void unknown_option(const struct fm_cli_spec *spec, const char *word, size_t n)
 {
     char given[40], names[128][40];
-    const char *words[130];
+    const char *words[132];
     size_t count = 0;
     snprintf(given, sizeof given, "%.*s", (int)n, word);
     for (size_t g = 0; g < FM_CLI_MAX_GROUPS; g++) {
@@ -212,12 +212,12 @@ static void unknown_option(const struct fm_cli_spec *spec, const char *word, siz
             }
         }
     }
-    words[count] = spec->json ? "--json" : "--help";
-    words[count + 1] = NULL;
+    static const char *const common[] = {"--json", "--stats", "--help", NULL};
+    memcpy(words + count, common, sizeof common);
     const char *closest = fm__cli_closest(given, words);
     fprintf(stderr, "fathom %s: unknown option %s", spec->name, given);
     if (closest) fprintf(stderr, "; did you mean %s?", closest);
-    fprintf(stderr, "\n(fathom %s --help lists the options)\n", spec->name);
+    fprintf(stderr, " (fathom %s --help lists the options)\n", spec->name);
 }
 
 static bool is_switch(const struct fm_cli_opt *opt)
@@ -231,8 +231,8 @@ static bool parse_option(const struct fm_cli_spec *spec, int argc, char **argv, 
     const char *word = argv[*i];
     size_t n = word[1] == '-' ? strcspn(word, "=") : strlen(word);
     const char *attached = word[n] == '=' ? word + n + 1 : NULL;
-    if (spec->json && n == 6 && memcmp(word, "--json", 6) == 0 && !attached) {
-        *spec->json = true;
+    if (!strcmp(word, "--json") || !strcmp(word, "--stats")) {
+        *(word[2] == 'j' ? spec->json : spec->stats) = true;
         return true;
     }
     const struct fm_cli_opt *opt = find_option(spec, word, n);

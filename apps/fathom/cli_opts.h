@@ -66,7 +66,8 @@ struct fm_cli_spec {
     const char *text;     // paragraph under the usage line, or NULL
     const char *examples; // lines "fathom … # what it does", each ended by \n
     struct fm_cli_group groups[FM_CLI_MAX_GROUPS];
-    bool *json;                      // not NULL: the command has --json
+    bool *json;                      // --json
+    bool *stats;                     // --stats
     struct fm_cli_list *positionals; // const char *; NULL: none are accepted
     size_t min_positionals;
 };

@@ -5,9 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <utf8proc.h>
+
+#include "base/clock.h"
 
 int fm__cli_json(json_t *value)
 {
@@ -62,17 +63,10 @@ const char *fm__cli_bytes(char buf[24], uint64_t bytes)
     return buf;
 }
 
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-}
-
 static void draw(const struct fm_cli_progress *p, uint64_t done)
 {
     char have[24], all[24], rate[24];
-    double seconds = (double)(now_ns() - p->begun_ns) * 1e-9;
+    double seconds = fm__seconds() - p->begun_s;
     uint64_t per_second = seconds > 0.2 && done > p->begun_at ? (uint64_t)((double)(done - p->begun_at) / seconds) : 0;
     fprintf(stderr, "\r%s ", p->label);
     if (p->total) {
@@ -94,20 +88,20 @@ static void draw(const struct fm_cli_progress *p, uint64_t done)
 void fm__cli_progress_begin(struct fm_cli_progress *p, const char *label, uint64_t done, uint64_t total)
 {
     *p = (struct fm_cli_progress){.label = label, .total = total, .begun_at = done, .on = isatty(2) == 1};
-    p->begun_ns = now_ns();
+    p->begun_s = fm__seconds();
 }
 
 void fm__cli_progress_update(struct fm_cli_progress *p, uint64_t done)
 {
     if (!p->on) return;
-    int64_t t = now_ns();
-    if (p->drawn_ns && t - p->drawn_ns < 100000000) return;
-    p->drawn_ns = t;
+    double t = fm__seconds();
+    if (p->drawn_s > 0 && t - p->drawn_s < 0.1) return;
+    p->drawn_s = t;
     draw(p, done);
 }
 
 void fm__cli_progress_end(struct fm_cli_progress *p)
 {
-    if (p->on && p->drawn_ns) fprintf(stderr, "\r\033[K");
+    if (p->on && p->drawn_s > 0) fprintf(stderr, "\r\033[K");
     p->on = false;
 }

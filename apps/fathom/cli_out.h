@@ -27,8 +27,8 @@ const char *fm__cli_bytes(char buf[24], uint64_t bytes);
 // A progress bar on stderr: drawn only where stderr is a terminal, at most ten times a second.
 struct fm_cli_progress {
     const char *label;
-    uint64_t total; // 0: not known
-    int64_t drawn_ns, begun_ns;
+    uint64_t total;          // 0: not known
+    double drawn_s, begun_s; // fm__seconds; drawn_s 0: not yet
     uint64_t begun_at;
     bool on;
     bool count; // of things rather than of bytes: set after begin

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "cli_interrupt.h"
 #include "cli_out.h"
@@ -21,7 +22,7 @@ fm_status fm__cli_reply_begin(struct fm_cli_reply *r, struct fm_cli_engine *e, s
                               struct fm_sampler *sampler, const struct fm_cli_reply_args *args, struct fm_error *err)
 {
     *r = (struct fm_cli_reply){
-        .args = *args, .engine = e, .session = session, .sampler = sampler, .begun = fm__cli_now()};
+        .args = *args, .engine = e, .session = session, .sampler = sampler, .begun = fm__seconds()};
     unsigned flags =
         FM_DETOK_KEEP_PREFIX | (args->special ? FM_DETOK_SPECIAL : 0U) | (args->valid ? FM_DETOK_VALID : 0U);
     return fm_detok_new(e->tok, flags, &r->detok, err);
@@ -113,7 +114,7 @@ static fm_status keep_id(struct fm_cli_reply *r, int32_t id, struct fm_error *er
         r->cap_ids = cap;
     }
     r->ids[r->n_made++] = id;
-    r->last = fm__cli_now();
+    r->last = fm__seconds();
     if (r->n_made == 1) r->first = r->last;
     return FM_OK;
 }

@@ -45,7 +45,7 @@ struct fm_cli_reply {
     int32_t *ids;                  // generated
     int n_made, cap_ids, n_prompt, n_shifts;
     enum fm_cli_finish finish;
-    double begun, first, last; // fm__cli_now; first token, latest token
+    double begun, first, last; // fm__seconds; first token, latest token
     double attended;           // see fm_cli_stats
 };
 

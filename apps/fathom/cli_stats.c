@@ -7,18 +7,10 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "base/clock.h"
 #include "cli_out.h"
 #include "cli_reply.h"
 #include "model/model.h"
-
-size_t fm__cli_stats_opts(struct fm_cli_stats *stats, struct fm_cli_opt out[FM_CLI_STATS_OPTS])
-{
-    out[0] = (struct fm_cli_opt){.names = "--stats",
-                                 .type = FM_CLI_FLAG,
-                                 .out = &stats->on,
-                                 .help = "first token, tokens/s, peak memory, operations, energy"};
-    return FM_CLI_STATS_OPTS;
-}
 
 void fm__cli_stats_reply(struct fm_cli_stats *s, const struct fm_cli_reply *r)
 {
@@ -52,8 +44,14 @@ static int read_rapl(uint64_t uj[FM_CLI_MAX_RAPL])
 
 void fm__cli_stats_begin(struct fm_cli_stats *s)
 {
-    s->begun = fm__cli_now();
+    s->begun = fm__seconds();
     s->n_rapl = s->on ? read_rapl(s->rapl_uj) : 0;
+}
+
+// The product that makes logits: output.weight, or the tied token_embd.weight.
+static bool is_head(const struct fm_gguf *g, const char *name)
+{
+    return strcmp(name, fm_gguf_find_tensor(g, "output.weight") ? "output.weight" : "token_embd.weight") == 0;
 }
 
 double fm__cli_row_operations(const struct fm_model *model)
@@ -62,11 +60,20 @@ double fm__cli_row_operations(const struct fm_model *model)
     double elements = 0;
     for (uint64_t i = 0; i < fm_gguf_n_tensors(g); i++) {
         const struct fm_gguf_tensor *t = fm_gguf_tensor_at(g, i);
-        bool looked_up = strcmp(t->name.p, "position_embd.weight") == 0 ||
-                         (strcmp(t->name.p, "token_embd.weight") == 0 && fm_gguf_find_tensor(g, "output.weight"));
-        if (t->view.rank == 2 && !looked_up) elements += (double)fm_tensor_elements(&t->view);
+        bool looked_up = strcmp(t->name.p, "position_embd.weight") == 0 || strcmp(t->name.p, "token_embd.weight") == 0;
+        if (t->view.rank == 2 && !looked_up && !is_head(g, t->name.p)) elements += (double)fm_tensor_elements(&t->view);
     }
     return 2 * elements;
+}
+
+double fm__cli_head_operations(const struct fm_model *model)
+{
+    const struct fm_gguf *g = fm_model_gguf(model);
+    for (uint64_t i = 0; i < fm_gguf_n_tensors(g); i++) {
+        const struct fm_gguf_tensor *t = fm_gguf_tensor_at(g, i);
+        if (is_head(g, t->name.p)) return 2 * (double)fm_tensor_elements(&t->view);
+    }
+    return 0;
 }
 
 double fm__cli_attention_operations(const struct fm_model *model)
@@ -78,14 +85,16 @@ double fm__cli_attention_operations(const struct fm_model *model)
 void fm__cli_stats_end(struct fm_cli_stats *s, const struct fm_cli_engine *engine)
 {
     struct rusage usage;
-    s->seconds = fm__cli_now() - s->begun;
-    s->load_seconds = engine->load_seconds;
+    s->seconds = fm__seconds() - s->begun;
     if (getrusage(RUSAGE_SELF, &usage) == 0) s->peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
-    if (engine->batcher) {
+    if (engine) s->load_seconds = engine->load_seconds;
+    if (engine && engine->batcher) {
         struct fm_batcher_stats b;
         fm_batcher_get_stats(engine->batcher, &b);
-        s->kv_bytes = b.kv_bytes_reserved;
+        s->kv_used_bytes = b.kv_bytes_most;
+        s->kv_reserved_bytes = b.kv_bytes_reserved;
         s->operations = (double)b.n_rows * fm__cli_row_operations(engine->model) +
+                        (double)b.n_rows_logits * fm__cli_head_operations(engine->model) +
                         s->attended * fm__cli_attention_operations(engine->model);
     }
     uint64_t uj[FM_CLI_MAX_RAPL], range;
@@ -107,8 +116,8 @@ static double rate(int64_t n, double seconds)
 void fm__cli_stats_print(const struct fm_cli_stats *s)
 {
     if (!s->on) return;
-    char peak[24], kv[24];
-    fprintf(stderr, "load          %9.3f s\n", s->load_seconds);
+    char peak[24], used[24], reserved[24];
+    if (s->load_seconds > 0) fprintf(stderr, "load          %9.3f s\n", s->load_seconds);
     if (s->first_token > 0) fprintf(stderr, "first token   %9.3f s after the start\n", s->first_token);
     if (s->prompt_tokens)
         fprintf(stderr, "prompt        %9" PRId64 " tokens, %.1f tokens/s\n", s->prompt_tokens,
@@ -117,10 +126,12 @@ void fm__cli_stats_print(const struct fm_cli_stats *s)
         fprintf(stderr, "generated     %9" PRId64 " tokens, %.1f tokens/s\n", s->made_tokens,
                 rate(s->made_tokens, s->made_seconds));
     fprintf(stderr, "total         %9.3f s\n", s->seconds);
-    fprintf(stderr, "peak memory   %9s, of it key/value cache %s\n", fm__cli_bytes(peak, s->peak_bytes),
-            fm__cli_bytes(kv, s->kv_bytes));
-    fprintf(stderr, "operations    %9.3g, %.1f GOP/s\n", s->operations,
-            s->seconds > 0 ? s->operations / s->seconds * 1e-9 : 0);
+    fprintf(stderr, "peak memory   %9s\n", fm__cli_bytes(peak, s->peak_bytes));
+    if (s->kv_reserved_bytes > 0)
+        fprintf(stderr, "key/values    %9s used of %s reserved\n", fm__cli_bytes(used, s->kv_used_bytes),
+                fm__cli_bytes(reserved, s->kv_reserved_bytes));
+    if (s->operations > 0)
+        fprintf(stderr, "operations    %9.3g, %.1f GOP/s\n", s->operations, s->operations / s->seconds * 1e-9);
     if (s->joules < 0) {
         fprintf(stderr, "energy        not available (no readable RAPL counter)\n");
     } else {
@@ -132,14 +143,29 @@ void fm__cli_stats_print(const struct fm_cli_stats *s)
 void fm__cli_stats_json(const struct fm_cli_stats *s, json_t *to)
 {
     if (!s->on || !to) return;
-    json_t *all = json_pack(
-        "{s:f, s:f, s:I, s:f, s:I, s:f, s:I, s:I, s:f}", "load_s", s->load_seconds, "total_s", s->seconds,
-        "prompt_tokens", (json_int_t)s->prompt_tokens, "prompt_tokens_per_s", rate(s->prompt_tokens, s->prompt_seconds),
-        "generated_tokens", (json_int_t)s->made_tokens, "generated_tokens_per_s", rate(s->made_tokens, s->made_seconds),
-        "peak_bytes", (json_int_t)s->peak_bytes, "kv_bytes", (json_int_t)s->kv_bytes, "operations", s->operations);
+    json_t *all = json_pack("{s:f, s:f, s:I, s:f, s:I, s:f, s:I, s:I, s:I, s:f}", "load_s", s->load_seconds, "total_s",
+                            s->seconds, "prompt_tokens", (json_int_t)s->prompt_tokens, "prompt_tokens_per_s",
+                            rate(s->prompt_tokens, s->prompt_seconds), "generated_tokens", (json_int_t)s->made_tokens,
+                            "generated_tokens_per_s", rate(s->made_tokens, s->made_seconds), "peak_bytes",
+                            (json_int_t)s->peak_bytes, "kv_used_bytes", (json_int_t)s->kv_used_bytes,
+                            "kv_reserved_bytes", (json_int_t)s->kv_reserved_bytes, "operations", s->operations);
     json_object_set_new(all, "first_token_s", s->first_token > 0 ? json_real(s->first_token) : json_null());
     json_object_set_new(all, "joules", s->joules < 0 ? json_string("not available") : json_real(s->joules));
     json_object_set_new(all, "operations_per_joule",
-                        s->joules > 0 ? json_real(s->operations / s->joules) : json_string("not available"));
+                        s->joules > 0 && s->operations > 0 ? json_real(s->operations / s->joules)
+                                                           : json_string("not available"));
     json_object_set_new(to, "stats", all);
+}
+
+void fm__cli_stats_show(struct fm_cli_stats *s, const struct fm_cli_engine *engine, bool json)
+{
+    if (!s->on) return;
+    fm__cli_stats_end(s, engine);
+    if (!json) {
+        fm__cli_stats_print(s);
+        return;
+    }
+    json_t *line = json_object();
+    fm__cli_stats_json(s, line);
+    fm__cli_json(line);
 }

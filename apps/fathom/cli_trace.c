@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "infer/batcher.h"
@@ -25,7 +26,7 @@ fm_status fm__cli_trace_begin(struct fm_cli_trace *trace, struct fm_error *err)
 {
     if (!trace->path) return FM_OK;
     static const char head[] = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[";
-    trace->begun = fm__cli_now();
+    trace->begun = fm__seconds();
     FM_TRY(fm__file_writer_open(trace->path, &trace->writer, err));
     return fm__file_writer_write(trace->writer, head, sizeof head - 1, err);
 }
@@ -78,21 +79,31 @@ static fm_status plan_ops(struct fm_cli_trace *trace, struct fm_batcher *b, cons
     return FM_OK;
 }
 
-// Makes the plans that the next step will run and switches their clocks on.
+static fm_status arm_plan(struct fm_batcher *b, enum fm__plan_kind kind, int rows, struct fm_error *err)
+{
+    struct fm__plan *plan;
+    FM_TRY(fm__batcher_plan(b, kind, rows, &plan, err));
+    b->device->v->profile(b->device, plan->program, 1, NULL);
+    return FM_OK;
+}
+
+// Makes the plans that the next step will run and switches their clocks on. Where a session wants more than its last
+// row's logits, the head may run in any bucket.
 static fm_status arm(struct fm_batcher *b, struct fm_error *err)
 {
     int rows = 0, sessions = 0;
+    bool all_rows = false, hidden = false;
     for (const struct fm_session *s = b->sessions; s; s = s->next) {
         rows += s->n_tokens - s->n_done;
         sessions += s->n_tokens > s->n_done;
+        hidden |= s->on_hidden != NULL;
+        all_rows |= s->on_logits || s->on_hidden;
     }
     if (rows == 0) return FM_OK;
-    struct fm__plan *plan;
-    for (int head = 0; head < 2; head++) {
-        int n = head ? sessions : rows, most = head ? FM__HEAD_ROWS : b->n_batch;
-        FM_TRY(fm__batcher_plan(b, head, n < most ? n : most, &plan, err));
-        b->device->v->profile(b->device, plan->program, 1, NULL);
-    }
+    FM_TRY(arm_plan(b, FM__TRUNK, rows < b->n_batch ? rows : b->n_batch, err));
+    if (!all_rows) return arm_plan(b, FM__HEAD, sessions < FM__HEAD_ROWS ? sessions : FM__HEAD_ROWS, err);
+    for (int n = 1; n <= FM__HEAD_ROWS; n *= 2) FM_TRY(arm_plan(b, FM__HEAD, n, err));
+    for (int n = 1; n <= FM__HEAD_ROWS && hidden; n *= 2) FM_TRY(arm_plan(b, FM__NORM, n, err));
     return FM_OK;
 }
 
@@ -102,16 +113,23 @@ fm_status fm__cli_trace_step(struct fm_cli_trace *trace, struct fm_cli_engine *e
     bool ops = trace->writer && b->device->v->profile;
     if (!trace->writer) return fm_batcher_step(b, n_rows, err);
     if (ops) FM_TRY(arm(b, err));
-    double from = fm__cli_now(), at = from;
+    double from = fm__seconds(), at = from;
     FM_TRY(fm_batcher_step(b, n_rows, err));
-    double to = fm__cli_now();
+    double to = fm__seconds();
     if (*n_rows == 0) return FM_OK;
     char name[64];
     snprintf(name, sizeof name, "step of %d rows", *n_rows);
     FM_TRY(event(trace, name, 1, from, to - from, err));
-    for (int i = 0; ops && i < 2 * FM__MAX_BUCKETS; i++)
-        FM_TRY(
-            plan_ops(trace, b, i < FM__MAX_BUCKETS ? b->trunk_plans[i] : b->head_plans[i - FM__MAX_BUCKETS], &at, err));
+    for (int i = 0; ops && i < FM__MAX_BUCKETS; i++) FM_TRY(plan_ops(trace, b, b->trunk_plans[i], &at, err));
+    for (int i = 0; ops && i < FM__MAX_BUCKETS; i++) FM_TRY(plan_ops(trace, b, b->head_plans[i], &at, err));
+    for (int i = 0; ops && i < FM__MAX_BUCKETS; i++) FM_TRY(plan_ops(trace, b, b->norm_plans[i], &at, err));
+    return FM_OK;
+}
+
+fm_status fm__cli_trace_run(struct fm_cli_trace *trace, struct fm_cli_engine *e, struct fm_error *err)
+{
+    if (!trace->writer) return fm_batcher_run(e->batcher, err);
+    for (int n_rows = 1; n_rows > 0;) FM_TRY(fm__cli_trace_step(trace, e, &n_rows, err));
     return FM_OK;
 }
 

@@ -23,11 +23,13 @@ enum { FM_CLI_TRACE_OPTS = 1 };
 size_t fm__cli_trace_opts(struct fm_cli_trace *trace, struct fm_cli_opt out[FM_CLI_TRACE_OPTS]);
 
 fm_status fm__cli_trace_begin(struct fm_cli_trace *trace, struct fm_error *err);
-// A span of the command's own ("load", "tokenize"); times of fm__cli_now.
+// A span of the command's own ("load", "tokenize"); times of fm__seconds.
 fm_status fm__cli_trace_span(struct fm_cli_trace *trace, const char *name, double from, double to,
                              struct fm_error *err);
 // fm_batcher_step, traced.
 fm_status fm__cli_trace_step(struct fm_cli_trace *trace, struct fm_cli_engine *e, int *n_rows, struct fm_error *err);
+// Steps until nothing is pending, traced.
+fm_status fm__cli_trace_run(struct fm_cli_trace *trace, struct fm_cli_engine *e, struct fm_error *err);
 // Closes the JSON and puts the file in place; `keep` 0 drops it. Safe to call when nothing was begun.
 fm_status fm__cli_trace_end(struct fm_cli_trace *trace, int keep, struct fm_error *err);
 

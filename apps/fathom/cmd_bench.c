@@ -11,6 +11,7 @@
 #include "cli_engine.h"
 #include "cli_out.h"
 #include "cli_settings.h"
+#include "cli_stats.h"
 #include "commands.h"
 #include "eval/machine.h"
 #include "eval/speed.h"
@@ -26,6 +27,7 @@ struct command {
     const char *svg;
     struct fm_cli_engine_args args;
     struct fm_cli_engine engine;
+    struct fm_cli_stats stats;
     struct fm_bench_out out;
     struct fm__speed_test tests[MAX_TESTS];
     struct fm__speed_result *results;
@@ -224,12 +226,15 @@ int fm_cmd_bench(int argc, char **argv)
                    {"Model", model_opts, fm__cli_model_opts(&c.args, model_opts)},
                    {"Run", run_opts, fm__cli_run_opts(&c.args, run_opts)}},
         .json = &c.json,
+        .stats = &c.stats.on,
     };
     int code;
     if (!fm__cli_parse(&spec, argc, argv, &code)) return code;
     c.out.format = c.json ? FM_BENCH_JSON : (enum fm_bench_format)c.format;
     struct fm_error err = {0};
+    fm__cli_stats_begin(&c.stats);
     fm_status status = c.machine ? bench_machine(&c, &err) : bench_model(&c, &err);
+    if (status == FM_OK) fm__cli_stats_show(&c.stats, &c.engine, c.out.format == FM_BENCH_JSON);
     free(c.results);
     free(c.lines);
     fm__cli_engine_close(&c.engine);

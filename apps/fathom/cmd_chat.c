@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "chat_line.h"
 #include "chat_talk.h"
@@ -45,11 +46,11 @@ static void to_stdout(void *context, const char *text, size_t n)
 static fm_status open_all(struct command *c, struct fm_error *err)
 {
     FM_TRY(fm__cli_trace_begin(&c->trace, err));
-    double begun = fm__cli_now();
+    double begun = fm__seconds();
     FM_TRY(fm__cli_engine_open(&c->engine, &c->args, err));
     FM_TRY(fm__cli_template(&c->engine, c->template_file, &c->tmpl, err));
     FM_TRY(fm__cli_engine_batcher(&c->engine, &c->args, 1, err));
-    FM_TRY(fm__cli_trace_span(&c->trace, "load", begun, fm__cli_now(), err));
+    FM_TRY(fm__cli_trace_span(&c->trace, "load", begun, fm__seconds(), err));
     c->talk =
         (struct fm_chat_talk){.engine = &c->engine,
                               .tmpl = c->tmpl,
@@ -214,7 +215,7 @@ int fm_cmd_chat(int argc, char **argv)
     struct command c = {.n_predict = FM_CLI_NO_END, .keep = 4};
     c.stops = (struct fm_cli_list){c.stop_items, MAX_STOPS, 0};
     struct fm_cli_opt model_opts[FM_CLI_MODEL_OPTS], run_opts[FM_CLI_RUN_OPTS], input_opts[FM_CLI_INPUT_OPTS],
-        sampling_opts[FM_CLI_SAMPLING_OPTS], output_opts[4];
+        sampling_opts[FM_CLI_SAMPLING_OPTS], output_opts[FM_CLI_TRACE_OPTS];
     fm__cli_engine_defaults(&c.args);
     fm__cli_input_init(&c.input);
     fm__cli_sampling_defaults(&c.sampling);
@@ -254,8 +255,7 @@ int fm_cmd_chat(int argc, char **argv)
          .hidden = true,
          .help = "accepted: chat always is one"},
     };
-    size_t n_output = fm__cli_stats_opts(&c.stats, output_opts);
-    n_output += fm__cli_trace_opts(&c.trace, output_opts + n_output);
+    size_t n_output = fm__cli_trace_opts(&c.trace, output_opts);
     struct fm_cli_spec spec = {
         .name = "chat",
         .summary = "ask a model, or talk with it",
@@ -270,6 +270,7 @@ int fm_cmd_chat(int argc, char **argv)
                    {"Run", run_opts, fm__cli_run_opts(&c.args, run_opts)},
                    {"Output", output_opts, n_output}},
         .json = &c.json,
+        .stats = &c.stats.on,
         .positionals = &c.input.positionals,
     };
     int code;

@@ -7,12 +7,14 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "cli_engine.h"
 #include "cli_input.h"
 #include "cli_out.h"
 #include "cli_settings.h"
 #include "cli_stats.h"
+#include "cli_trace.h"
 #include "commands.h"
 
 struct command {
@@ -20,6 +22,7 @@ struct command {
     struct fm_cli_engine_args args;
     struct fm_cli_input input;
     struct fm_cli_stats stats;
+    struct fm_cli_trace trace;
     struct fm_cli_engine engine;
     struct fm_session *session;
     double *sum; // [D]
@@ -39,7 +42,7 @@ static fm_status evaluate(struct command *c, const int32_t *ids, int n, struct f
     FM_TRY(fm_session_rewind(c->session, 0, err));
     fm_session_on_hidden(c->session, c->mean ? 0 : n - 1, add_hidden, c);
     FM_TRY(fm_session_append(c->session, ids, n, err));
-    FM_TRY(fm_batcher_run(c->engine.batcher, err));
+    FM_TRY(fm__cli_trace_run(&c->trace, &c->engine, err));
     c->stats.attended += 0.5 * (double)n * (n + 1);
     c->stats.prompt_tokens += n;
     double scale = c->mean ? 1.0 / n : 1, squares = 0;
@@ -99,6 +102,7 @@ static fm_status run(struct command *c, struct fm_error *err)
     size_t n = 0;
     fm__cli_stats_begin(&c->stats);
     fm_status status = fm__cli_input_text(&c->input, &text, &n, err);
+    if (status == FM_OK) status = fm__cli_trace_begin(&c->trace, err);
     if (status == FM_OK) status = fm__cli_engine_open(&c->engine, &c->args, err);
     if (status == FM_OK) status = fm__cli_engine_batcher(&c->engine, &c->args, 1, err);
     if (status == FM_OK) status = fm_session_new(c->engine.batcher, &c->session, err);
@@ -106,12 +110,13 @@ static fm_status run(struct command *c, struct fm_error *err)
         c->sum = calloc((size_t)c->engine.info.d_model, sizeof *c->sum);
         if (!c->sum) status = fm__fail_nomem(err, "embedding", (size_t)c->engine.info.d_model * sizeof *c->sum);
     }
-    double begun = fm__cli_now();
+    double begun = fm__seconds();
     if (status == FM_OK) status = all_texts(c, text, n, err);
-    c->stats.prompt_seconds = fm__cli_now() - begun;
+    c->stats.prompt_seconds = fm__seconds() - begun;
+    fm_status trace = fm__cli_trace_end(&c->trace, status == FM_OK, status ? NULL : err);
+    if (status == FM_OK) status = trace;
     if (status == FM_OK) {
-        fm__cli_stats_end(&c->stats, &c->engine);
-        fm__cli_stats_print(&c->stats);
+        fm__cli_stats_show(&c->stats, &c->engine, c->json);
     }
     fm__free(text);
     free(c->sum);
@@ -125,7 +130,7 @@ int fm_cmd_embed(int argc, char **argv)
     struct command c = {0};
     int pooling = 0;
     struct fm_cli_opt model_opts[FM_CLI_MODEL_OPTS], run_opts[FM_CLI_RUN_OPTS], input_opts[FM_CLI_INPUT_OPTS],
-        stats_opts[FM_CLI_STATS_OPTS];
+        trace_opts[FM_CLI_TRACE_OPTS];
     fm__cli_engine_defaults(&c.args);
     fm__cli_input_init(&c.input);
     struct fm_cli_opt opts[] = {
@@ -151,8 +156,9 @@ int fm_cmd_embed(int argc, char **argv)
                    {"Embedding", opts, FM_CLI_N(opts)},
                    {"Model", model_opts, fm__cli_model_opts(&c.args, model_opts)},
                    {"Run", run_opts, fm__cli_run_opts(&c.args, run_opts)},
-                   {"Output", stats_opts, fm__cli_stats_opts(&c.stats, stats_opts)}},
+                   {"Output", trace_opts, fm__cli_trace_opts(&c.trace, trace_opts)}},
         .json = &c.json,
+        .stats = &c.stats.on,
         .positionals = &c.input.positionals,
     };
     int code;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "cli_engine.h"
 #include "cli_input.h"
@@ -109,8 +110,7 @@ static fm_status many(struct command *c, const char *text, size_t n, struct fm_e
                                .n_together = c->args.n_parallel,
                                .no_special = c->no_special};
     FM_TRY(fm__cli_jobs_run(&jobs, text, n, err));
-    fm__cli_stats_end(&c->stats, &c->engine);
-    fm__cli_stats_print(&c->stats);
+    fm__cli_stats_show(&c->stats, &c->engine, true);
     return FM_OK;
 }
 
@@ -132,10 +132,10 @@ static fm_status run(struct command *c, struct fm_error *err)
     fm__cli_stats_begin(&c->stats);
     fm_status status = fm__cli_input_text(&c->input, &text, &n, err);
     if (status == FM_OK) status = fm__cli_trace_begin(&c->trace, err);
-    double begun = fm__cli_now();
+    double begun = fm__seconds();
     if (status == FM_OK) status = fm__cli_engine_open(&c->engine, &c->args, err);
     if (status == FM_OK) status = fm__cli_engine_batcher(&c->engine, &c->args, 0, err);
-    if (status == FM_OK) status = fm__cli_trace_span(&c->trace, "load", begun, fm__cli_now(), err);
+    if (status == FM_OK) status = fm__cli_trace_span(&c->trace, "load", begun, fm__seconds(), err);
     fm__cli_interrupt_begin(c->engine.batcher);
     if (status == FM_OK) status = is_jsonl(c) ? many(c, text, n, err) : one(c, text, n, err);
     fm__cli_interrupt_end();
@@ -191,8 +191,7 @@ int fm_cmd_generate(int argc, char **argv)
          .out = &c.no_special,
          .help = "read markers like <|im_start|> in prompts as plain text"},
     };
-    size_t n_output = fm__cli_stats_opts(&c.stats, output_opts);
-    n_output += fm__cli_trace_opts(&c.trace, output_opts + n_output);
+    size_t n_output = fm__cli_trace_opts(&c.trace, output_opts);
     output_opts[n_output++] = (struct fm_cli_opt){
         .names = "--echo", .type = FM_CLI_FLAG, .out = &c.echo, .help = "print the prompt before its continuation"};
     output_opts[n_output++] = (struct fm_cli_opt){
@@ -218,6 +217,7 @@ int fm_cmd_generate(int argc, char **argv)
                    {"Run", run_opts, fm__cli_run_opts(&c.args, run_opts)},
                    {"Output", output_opts, n_output}},
         .json = &c.json,
+        .stats = &c.stats.on,
         .positionals = &c.input.positionals,
     };
     int code;

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "cli_engine.h"
 #include "cli_out.h"
+#include "cli_stats.h"
 #include "commands.h"
 #include "inspect_plan.h"
 
@@ -16,6 +17,7 @@ struct command {
     bool json, plan, dump, template, tensors, metadata;
     int rows, depth, reps;
     struct fm_cli_engine_args args;
+    struct fm_cli_stats stats;
 };
 
 static void print_text(struct fm_str text, size_t most)
@@ -123,7 +125,7 @@ static void summary(const struct fm_gguf *g, const char *path)
            (int)arch.n, arch.p, fm_gguf_n_kv(g), fm_gguf_n_tensors(g), elements, fm__cli_bytes(size, bytes));
 }
 
-static void show_json(const struct fm_gguf *g, const char *path)
+static void show_json(struct command *c, const struct fm_gguf *g, const char *path)
 {
     json_t *metadata = json_object(), *tensors = json_array();
     for (uint64_t i = 0; i < fm_gguf_n_kv(g); i++) {
@@ -132,8 +134,11 @@ static void show_json(const struct fm_gguf *g, const char *path)
     }
     for (uint64_t i = 0; i < fm_gguf_n_tensors(g); i++)
         json_array_append_new(tensors, tensor_json(fm_gguf_tensor_at(g, i)));
-    fm__cli_json(json_pack("{s:o, s:o, s:o}", "path", fm__cli_text(path, strlen(path)), "metadata", metadata, "tensors",
-                           tensors));
+    json_t *all = json_pack("{s:o, s:o, s:o}", "path", fm__cli_text(path, strlen(path)), "metadata", metadata,
+                            "tensors", tensors);
+    fm__cli_stats_end(&c->stats, NULL);
+    fm__cli_stats_json(&c->stats, all);
+    fm__cli_json(all);
 }
 
 static fm_status show_template(const struct fm_gguf *g, const char *path, struct fm_error *err)
@@ -146,7 +151,7 @@ static fm_status show_template(const struct fm_gguf *g, const char *path, struct
     return FM_OK;
 }
 
-static fm_status show_file(const struct command *c, struct fm_error *err)
+static fm_status show_file(struct command *c, struct fm_error *err)
 {
     char *path;
     struct fm_gguf *g;
@@ -155,13 +160,14 @@ static fm_status show_file(const struct command *c, struct fm_error *err)
     if (status == FM_OK && c->template) {
         status = show_template(g, path, err);
     } else if (status == FM_OK && c->json) {
-        show_json(g, path);
+        show_json(c, g, path);
     } else if (status == FM_OK) {
         summary(g, path);
         for (uint64_t i = 0; (all || c->metadata) && i < fm_gguf_n_kv(g); i++) print_kv(fm_gguf_kv_at(g, i));
         for (uint64_t i = 0; (all || c->tensors) && i < fm_gguf_n_tensors(g); i++)
             print_tensor(fm_gguf_tensor_at(g, i));
     }
+    if (status == FM_OK && (c->template || !c->json)) fm__cli_stats_show(&c->stats, NULL, false);
     fm_gguf_close(g);
     free(path);
     return status;
@@ -216,6 +222,7 @@ int fm_cmd_inspect(int argc, char **argv)
                    {"Model", model_opts, fm__cli_model_opts(&c.args, model_opts)},
                    {"Run", run_opts, fm__cli_run_opts(&c.args, run_opts)}},
         .json = &c.json,
+        .stats = &c.stats.on,
         .positionals = &positionals,
     };
     int code;
@@ -225,7 +232,9 @@ int fm_cmd_inspect(int argc, char **argv)
     if (positionals.n && c.args.model)
         status = fm__fail(&err, FM_E_ARG, "two models: \"%s\" and -m \"%s\"", words[0], c.args.model);
     if (positionals.n) c.args.model = words[0];
-    struct fm_inspect_plan plan = {.json = c.json, .dump = c.dump, .rows = c.rows, .depth = c.depth, .reps = c.reps};
+    fm__cli_stats_begin(&c.stats);
+    struct fm_inspect_plan plan = {
+        .stats = &c.stats, .json = c.json, .dump = c.dump, .rows = c.rows, .depth = c.depth, .reps = c.reps};
     if (status == FM_OK) status = c.plan || c.dump ? fm__inspect_plan(&plan, &c.args, &err) : show_file(&c, &err);
     return status == FM_OK ? 0 : fm__cli_error("inspect", &err, c.json);
 }

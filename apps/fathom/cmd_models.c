@@ -11,6 +11,7 @@
 #include "catalog.h"
 #include "cli_opts.h"
 #include "cli_out.h"
+#include "cli_stats.h"
 #include "commands.h"
 
 struct row {
@@ -117,6 +118,7 @@ static fm_status list_others(const char *folder, bool verify, bool json, struct 
 int fm_cmd_models(int argc, char **argv)
 {
     bool json = false, verify = false;
+    struct fm_cli_stats stats = {0};
     struct fm_cli_opt opts[] = {
         {.names = "--verify",
          .type = FM_CLI_FLAG,
@@ -131,14 +133,17 @@ int fm_cmd_models(int argc, char **argv)
         .examples = "  fathom models\n  fathom models --verify --json   # one JSON object a line\n",
         .groups = {{"Options", opts, FM_CLI_N(opts)}},
         .json = &json,
+        .stats = &stats.on,
     };
     int code;
     if (!fm__cli_parse(&spec, argc, argv, &code)) return code;
     struct fm_error err = {0};
     char *folder;
+    fm__cli_stats_begin(&stats);
     fm_status status = fm__catalog_folder(false, &folder, &err);
     if (status == FM_OK) status = list_catalog(folder, verify, json, &err);
     if (status == FM_OK) status = list_others(folder, verify, json, &err);
     free(folder);
+    if (status == FM_OK) fm__cli_stats_show(&stats, NULL, json);
     return status == FM_OK ? 0 : fm__cli_error("models", &err, json);
 }

@@ -7,12 +7,14 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "cli_engine.h"
 #include "cli_input.h"
 #include "cli_out.h"
 #include "cli_settings.h"
 #include "cli_stats.h"
+#include "cli_trace.h"
 #include "commands.h"
 #include "eval/kl.h"
 #include "eval/logprobs.h"
@@ -25,6 +27,7 @@ struct command {
     struct fm_cli_engine_args args;
     struct fm_cli_input input;
     struct fm_cli_stats stats;
+    struct fm_cli_trace trace;
     struct fm_cli_engine engine;
     struct fm_cli_progress bar;
     // one of the two, or none
@@ -52,6 +55,13 @@ static fm_status compare_row(void *context, int32_t chunk, int32_t i, const floa
     FM_TRY(fm__logprobs_read(&c->file, chunk, i, c->row, err));
     fm__kl_add(&c->kl, logits, c->row, next);
     return FM_OK;
+}
+
+static fm_status run_traced(void *context, struct fm_batcher *batcher, struct fm_error *err)
+{
+    (void)batcher;
+    struct command *c = context;
+    return fm__cli_trace_run(&c->trace, &c->engine, err);
 }
 
 static void on_chunk(void *context, int32_t done, int32_t n_chunks, struct fm__mean so_far)
@@ -127,6 +137,7 @@ static fm_status evaluate(struct command *c, struct fm__perplexity_result *resul
                                            .row = !c->base     ? NULL
                                                   : c->against ? compare_row
                                                                : write_row,
+                                           .run = run_traced,
                                            .progress = on_chunk,
                                            .context = c};
         int windows = n / c->ctx;
@@ -219,15 +230,20 @@ static int run(struct command *c)
         status = fm__fail(&err, FM_E_ARG, "--kl-divergence needs the base: --kl-divergence-base FILE");
     if (c->ctx < 4) status = fm__fail(&err, FM_E_ARG, "--ctx %d, want at least 4", c->ctx);
     fm__cli_stats_begin(&c->stats);
+    if (status == FM_OK) status = fm__cli_trace_begin(&c->trace, &err);
+    double began = fm__seconds();
     if (status == FM_OK) status = fm__cli_engine_open(&c->engine, &c->args, &err);
-    double begun = fm__cli_now();
+    double begun = fm__seconds();
+    if (status == FM_OK) status = fm__cli_trace_span(&c->trace, "load", began, begun, &err);
     if (status == FM_OK) status = evaluate(c, &result, &err);
     if (status == FM_OK) {
         c->stats.prompt_tokens = (int64_t)result.n_chunks * c->ctx;
-        c->stats.prompt_seconds = fm__cli_now() - begun;
+        c->stats.prompt_seconds = fm__seconds() - begun;
         fm__cli_stats_end(&c->stats, &c->engine);
     }
-    int code = status == FM_OK ? report(c, &result, fm__cli_now() - begun) : fm__cli_error("perplexity", &err, c->json);
+    fm_status trace = fm__cli_trace_end(&c->trace, status == FM_OK, status ? NULL : &err);
+    if (status == FM_OK) status = trace;
+    int code = status == FM_OK ? report(c, &result, fm__seconds() - begun) : fm__cli_error("perplexity", &err, c->json);
     fm__file_writer_close(c->writer);
     fm__logprobs_close(&c->file);
     fm__kl_deinit(&c->kl);
@@ -240,7 +256,7 @@ int fm_cmd_perplexity(int argc, char **argv)
 {
     struct command c = {.ctx = 512, .file.file.fd = -1};
     struct fm_cli_opt model_opts[FM_CLI_MODEL_OPTS], run_opts[FM_CLI_RUN_OPTS], input_opts[FM_CLI_INPUT_OPTS],
-        stats_opts[FM_CLI_STATS_OPTS];
+        trace_opts[FM_CLI_TRACE_OPTS];
     fm__cli_engine_defaults(&c.args);
     fm__cli_input_init(&c.input);
     struct fm_cli_opt opts[] = {
@@ -280,8 +296,9 @@ int fm_cmd_perplexity(int argc, char **argv)
                    {"Measure", opts, FM_CLI_N(opts)},
                    {"Model", model_opts, fm__cli_model_opts(&c.args, model_opts)},
                    {"Run", run_opts, fm__cli_run_opts(&c.args, run_opts)},
-                   {"Output", stats_opts, fm__cli_stats_opts(&c.stats, stats_opts)}},
+                   {"Output", trace_opts, fm__cli_trace_opts(&c.trace, trace_opts)}},
         .json = &c.json,
+        .stats = &c.stats.on,
         .positionals = &c.input.positionals,
     };
     int code;

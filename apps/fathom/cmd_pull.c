@@ -12,6 +12,7 @@
 #include "catalog.h"
 #include "cli_opts.h"
 #include "cli_out.h"
+#include "cli_stats.h"
 #include "commands.h"
 #include "pull.h"
 
@@ -19,6 +20,7 @@ struct request {
     const char *source, *output, *sha256;
     int retries;
     bool force, json;
+    struct fm_cli_stats stats;
     const struct fm_catalog_entry *entry; // NULL: a URL or a path
     bool is_url;
     char hash[FM__SHA256_HEX]; // lower case; empty: none known
@@ -114,19 +116,23 @@ static fm_status transfer(const struct request *r, struct fm_pull *pull, struct 
     return status;
 }
 
-static int report(const struct request *r, const struct fm_pull *pull, bool was_here)
+static int report(struct request *r, const struct fm_pull *pull, bool was_here)
 {
     char size[24];
     struct stat st;
     uint64_t bytes = stat(pull->target, &st) == 0 ? (uint64_t)st.st_size : 0;
+    fm__cli_stats_end(&r->stats, NULL);
     if (r->json) {
-        return fm__cli_json(json_pack(
+        json_t *all = json_pack(
             "{s:o, s:o, s:I, s:s, s:b, s:b, s:I}", "source", fm__cli_text(r->source, strlen(r->source)), "path",
             fm__cli_text(pull->target, strlen(pull->target)), "bytes", (json_int_t)bytes, "sha256", pull->hex,
-            "verified", r->hash[0] != 0, "was_here", was_here, "resumed_at", (json_int_t)pull->resumed_at));
+            "verified", r->hash[0] != 0, "was_here", was_here, "resumed_at", (json_int_t)pull->resumed_at);
+        fm__cli_stats_json(&r->stats, all);
+        return fm__cli_json(all);
     }
     printf("%s: %s, sha256 %s%s%s\n", pull->target, fm__cli_bytes(size, bytes), pull->hex,
            r->hash[0] ? " (verified)" : " (not verified: no --sha256 was given)", was_here ? ", was here" : "");
+    fm__cli_stats_print(&r->stats);
     return 0;
 }
 
@@ -192,11 +198,13 @@ int fm_cmd_pull(int argc, char **argv)
                     "  fathom pull ~/downloads/x.gguf            # copies it into the cache\n",
         .groups = {{"Options", opts, FM_CLI_N(opts)}},
         .json = &r.json,
+        .stats = &r.stats.on,
         .positionals = &sources,
         .min_positionals = 1,
     };
     int code;
     if (!fm__cli_parse(&spec, argc, argv, &code)) return code;
     r.source = source[0];
+    fm__cli_stats_begin(&r.stats);
     return run(&r);
 }

@@ -5,14 +5,17 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "cli_engine.h"
 #include "cli_input.h"
 #include "cli_out.h"
+#include "cli_stats.h"
 #include "commands.h"
 
 struct options {
     bool json, ids_only, no_bos, no_special, count;
+    struct fm_cli_stats stats;
 };
 
 // The piece with what a terminal would act on written as \xNN.
@@ -35,20 +38,22 @@ static struct fm_str piece_of(const struct fm_tokenizer *tok, int32_t id)
     return marker ? fm_tokenizer_token_text(tok, id) : fm_tokenizer_token_bytes(tok, id);
 }
 
-static int print_json(const struct fm_tokenizer *tok, const int32_t *ids, int n)
+static int print_json(const struct options *o, const struct fm_tokenizer *tok, const int32_t *ids, int n)
 {
-    json_t *all = json_array(), *pieces = json_array();
+    json_t *list = json_array(), *pieces = json_array();
     for (int i = 0; i < n; i++) {
         struct fm_str piece = piece_of(tok, ids[i]);
-        json_array_append_new(all, json_integer(ids[i]));
+        json_array_append_new(list, json_integer(ids[i]));
         json_array_append_new(pieces, fm__cli_text(piece.p, piece.n));
     }
-    return fm__cli_json(json_pack("{s:i, s:o, s:o}", "n", n, "ids", all, "pieces", pieces));
+    json_t *all = json_pack("{s:i, s:o, s:o}", "n", n, "ids", list, "pieces", pieces);
+    fm__cli_stats_json(&o->stats, all);
+    return fm__cli_json(all);
 }
 
 static int print(const struct options *o, const struct fm_tokenizer *tok, const int32_t *ids, int n)
 {
-    if (o->json) return print_json(tok, ids, n);
+    if (o->json) return print_json(o, tok, ids, n);
     if (o->count) {
         printf("%d\n", n);
         return 0;
@@ -66,7 +71,7 @@ static int print(const struct options *o, const struct fm_tokenizer *tok, const 
     return 0;
 }
 
-static fm_status run(const struct fm_cli_engine_args *args, const struct options *o, struct fm_cli_input *input,
+static fm_status run(const struct fm_cli_engine_args *args, struct options *o, struct fm_cli_input *input,
                      struct fm_error *err)
 {
     char *path = NULL, *text = NULL;
@@ -76,11 +81,20 @@ static fm_status run(const struct fm_cli_engine_args *args, const struct options
     size_t n = 0;
     int n_ids = 0;
     unsigned flags = (o->no_bos ? 0U : FM_ENCODE_ADD_SPECIAL) | (o->no_special ? 0U : FM_ENCODE_PARSE_SPECIAL);
+    fm__cli_stats_begin(&o->stats);
     fm_status status = fm__cli_input_text(input, &text, &n, err);
     if (status == FM_OK) status = fm__cli_open_vocab(args, &path, &gguf, &tok, err);
+    double begun = fm__seconds();
+    o->stats.load_seconds = begun - o->stats.begun;
     if (status == FM_OK)
         status = fm__cli_encode(tok, &(struct fm_encode_args){.text = text, .n = n, .flags = flags}, &ids, &n_ids, err);
-    if (status == FM_OK) print(o, tok, ids, n_ids);
+    if (status == FM_OK) {
+        o->stats.prompt_tokens = n_ids;
+        o->stats.prompt_seconds = fm__seconds() - begun;
+        fm__cli_stats_end(&o->stats, NULL);
+        print(o, tok, ids, n_ids);
+        if (!o->json) fm__cli_stats_print(&o->stats);
+    }
     free(ids);
     fm__free(text);
     fm_tokenizer_free(tok);
@@ -119,6 +133,7 @@ int fm_cmd_tokenize(int argc, char **argv)
                    {"Output", opts, FM_CLI_N(opts)},
                    {"Model", model_opts, fm__cli_model_opts(&args, model_opts)}},
         .json = &o.json,
+        .stats = &o.stats.on,
         .positionals = &input.positionals,
     };
     int code;

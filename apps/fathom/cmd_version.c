@@ -10,6 +10,7 @@
 
 #include "cli_opts.h"
 #include "cli_out.h"
+#include "cli_stats.h"
 #include "commands.h"
 #include "commit.h" // FM_COMMIT: written by cmake/commit.cmake at every build, changed only with the commit
 
@@ -36,23 +37,31 @@ static json_t *libraries(void)
 int fm_cmd_version(int argc, char **argv)
 {
     bool json = false;
+    struct fm_cli_stats stats = {0};
     struct fm_cli_spec spec = {
         .name = "version",
         .summary = "print the version, how it was built and what it was linked with",
         .examples = "  fathom version\n  fathom version --json\n",
         .json = &json,
+        .stats = &stats.on,
     };
     int code;
     if (!fm__cli_parse(&spec, argc, argv, &code)) return code;
 
+    fm__cli_stats_begin(&stats);
     json_t *libs = libraries();
     json_t *all = json_pack("{s:s, s:s, s:s, s:s, s:o}", "version", FM_VERSION, "commit", FM_COMMIT, "compiler",
                             COMPILER, "assertions", ASSERTIONS, "libraries", libs);
+    if (json && all) {
+        fm__cli_stats_end(&stats, NULL);
+        fm__cli_stats_json(&stats, all);
+    }
     if (json || !all) return fm__cli_json(all);
     printf("fathom %s (%s)\nbuilt with %s, assertions %s\n", FM_VERSION, FM_COMMIT, COMPILER, ASSERTIONS);
     const char *name;
     json_t *value;
     json_object_foreach(libs, name, value) printf("%s %s\n", name, json_string_value(value));
     json_decref(all);
+    fm__cli_stats_show(&stats, NULL, false);
     return 0;
 }

@@ -187,6 +187,7 @@ fm_status fm__inspect_plan(const struct fm_inspect_plan *what, struct fm_cli_eng
 {
     struct job job = {.what = what};
     fm_status status = run(&job, args, err);
+    if (status == FM_OK) fm__cli_stats_show(what->stats, &job.engine, what->json && !what->dump);
     fm_session_free(job.session);
     free(job.seconds[0]);
     free(job.seconds[1]);

@@ -65,7 +65,7 @@ static int unknown(const char *word)
     const char *closest = fm__cli_closest(word, words);
     fprintf(stderr, "fathom: unknown command \"%s\"", word);
     if (closest) fprintf(stderr, "; did you mean %s?", closest);
-    fprintf(stderr, "\n(fathom --help lists the commands)\n");
+    fprintf(stderr, " (fathom --help lists the commands)\n");
     return fm_status_exit_code(FM_E_ARG);
 }
 

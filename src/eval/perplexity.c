@@ -77,7 +77,7 @@ static void end_windows(struct run *run)
 static fm_status run_group(struct run *run, struct fm_batcher *batcher, int32_t first, int n, struct fm_error *err)
 {
     for (int i = 0; i < n; i++) FM_TRY(begin_window(run, batcher, &run->windows[i], first + i, err));
-    FM_TRY(fm_batcher_run(batcher, err));
+    FM_TRY(run->args->run ? run->args->run(run->args->context, batcher, err) : fm_batcher_run(batcher, err));
     FM_TRY(run->status);
     for (int i = 0; i < n; i++) {
         const struct window *w = &run->windows[i];

@@ -20,6 +20,8 @@ struct fm__perplexity_args {
     // A scored position (NULL: nobody asks): logits [V] of position ctx/2 + i of window `chunk`, and the token that
     // follows. In order of (chunk, i) where n_sessions is 1. An error ends the run with it.
     fm_status (*row)(void *context, int32_t chunk, int32_t i, const float *logits, int32_t next, struct fm_error *err);
+    // Evaluates what is pending in the batcher; NULL: fm_batcher_run.
+    fm_status (*run)(void *context, struct fm_batcher *batcher, struct fm_error *err);
     void (*progress)(void *context, int32_t done, int32_t n_chunks, struct fm__mean so_far); // NULL: none
     void *context;
 };

@@ -25,15 +25,14 @@ static fm_status bind(void *context, const char *name, struct fm_tensor *out, st
     return FM_OK;
 }
 
-enum kind { TRUNK, HEAD, NORM };
-
 // The plan of bucket 2^i; plans of one kind share the arena of the largest, which is made first.
-static fm_status get_plan(struct fm_batcher *b, enum kind kind, int i, struct fm__plan **out, struct fm_error *err)
+static fm_status get_plan(struct fm_batcher *b, enum fm__plan_kind kind, int i, struct fm__plan **out,
+                          struct fm_error *err)
 {
-    struct fm__plan **plans = kind == TRUNK ? b->trunk_plans : kind == HEAD ? b->head_plans : b->norm_plans;
-    const struct fm__graph *graph = kind == TRUNK ? b->trunk : kind == HEAD ? b->head : b->norm;
+    struct fm__plan **plans = kind == FM__TRUNK ? b->trunk_plans : kind == FM__HEAD ? b->head_plans : b->norm_plans;
+    const struct fm__graph *graph = kind == FM__TRUNK ? b->trunk : kind == FM__HEAD ? b->head : b->norm;
     if (!plans[i]) {
-        int largest = __builtin_ctz((unsigned)(kind == TRUNK ? b->n_batch : FM__HEAD_ROWS));
+        int largest = __builtin_ctz((unsigned)(kind == FM__TRUNK ? b->n_batch : FM__HEAD_ROWS));
         struct fm__plan_opts opts = {.device = b->device,
                                      .rows = (int64_t)1 << i,
                                      .bind = bind,
@@ -55,11 +54,22 @@ static int bucket_for(int rows)
     return i;
 }
 
-fm_status fm__batcher_plan(struct fm_batcher *b, int head, int rows, struct fm__plan **out, struct fm_error *err)
+static fm_status want_norm(struct fm_batcher *b, struct fm_error *err)
 {
-    int most = head ? FM__HEAD_ROWS : b->n_batch;
+    if (b->norm) return FM_OK;
+    b->norm = fm__model_norm(b->model);
+    struct fm__plan *unused;
+    if (!b->norm) return fm__fail_nomem(err, "graph", sizeof *b->norm);
+    return get_plan(b, FM__NORM, bucket_for(FM__HEAD_ROWS), &unused, err);
+}
+
+fm_status fm__batcher_plan(struct fm_batcher *b, enum fm__plan_kind kind, int rows, struct fm__plan **out,
+                           struct fm_error *err)
+{
+    int most = kind == FM__TRUNK ? b->n_batch : FM__HEAD_ROWS;
     if (rows < 1 || rows > most) return fm__fail(err, FM_E_ARG, "plan of %d rows, want 1 to %d", rows, most);
-    return get_plan(b, head ? HEAD : TRUNK, bucket_for(rows), out, err);
+    if (kind == FM__NORM) FM_TRY(want_norm(b, err));
+    return get_plan(b, kind, bucket_for(rows), out, err);
 }
 
 static fm_status resolve_opts(struct fm_batcher *b, const struct fm_batcher_opts *o, struct fm_error *err)
@@ -124,8 +134,8 @@ static fm_status make_plans(struct fm_batcher *b, struct fm_error *err)
     b->trunk = fm__model_trunk(b->model, &b->dims);
     b->head = fm__model_head(b->model);
     if (!b->trunk || !b->head) return fm__fail_nomem(err, "graph", sizeof *b->trunk);
-    FM_TRY(get_plan(b, TRUNK, bucket_for(b->n_batch), &unused, err));
-    return get_plan(b, HEAD, bucket_for(FM__HEAD_ROWS), &unused, err);
+    FM_TRY(get_plan(b, FM__TRUNK, bucket_for(b->n_batch), &unused, err));
+    return get_plan(b, FM__HEAD, bucket_for(FM__HEAD_ROWS), &unused, err);
 }
 
 fm_status fm_batcher_new(const struct fm_model *model, const struct fm_batcher_opts *opts, struct fm_batcher **out,
@@ -263,15 +273,6 @@ static int alike(const struct fm_batcher *b, int begin)
     return n;
 }
 
-static fm_status want_norm(struct fm_batcher *b, struct fm_error *err)
-{
-    if (b->norm) return FM_OK;
-    b->norm = fm__model_norm(b->model);
-    struct fm__plan *unused;
-    if (!b->norm) return fm__fail_nomem(err, "graph", sizeof *b->norm);
-    return get_plan(b, NORM, bucket_for(FM__HEAD_ROWS), &unused, err);
-}
-
 static fm_status run_head(struct fm_batcher *b, const float *x, struct fm_error *err)
 {
     const struct fm__hparams *hp = fm__model_hparams(b->model);
@@ -283,8 +284,9 @@ static fm_status run_head(struct fm_batcher *b, const float *x, struct fm_error 
             memcpy(b->hidden + i * hp->d_model, x + b->wants[begin + i].row * hp->d_model,
                    (size_t)hp->d_model * sizeof *x);
         struct fm__plan *plan;
-        FM_TRY(get_plan(b, with_logits ? HEAD : NORM, bucket_for(n), &plan, err));
+        FM_TRY(get_plan(b, with_logits ? FM__HEAD : FM__NORM, bucket_for(n), &plan, err));
         FM_TRY(fm__plan_run(plan, n, (const void *const[]){b->hidden}, err));
+        if (with_logits) b->stats.n_rows_logits += (uint64_t)n;
         const float *logits = with_logits ? fm__plan_output(plan, 0) : NULL;
         const float *normed = fm__plan_output(plan, with_logits);
         for (int i = 0; i < n; i++)
@@ -315,7 +317,7 @@ fm_status fm_batcher_step(struct fm_batcher *b, int *n_rows, struct fm_error *er
     int n = collect(b);
     if (!n) return FM_OK;
     struct fm__plan *plan;
-    FM_TRY(get_plan(b, TRUNK, bucket_for(n), &plan, err));
+    FM_TRY(get_plan(b, FM__TRUNK, bucket_for(n), &plan, err));
     FM_TRY(fm__plan_run(plan, n, (const void *const[]){b->tokens, b->rows, b->page_table}, err));
     if (b->n_wants) FM_TRY(run_head(b, fm__plan_output(plan, 0), err));
     advance(b, n);
@@ -345,9 +347,9 @@ fm_status fm_batcher_dump_plan(struct fm_batcher *b, int rows, FILE *to, struct 
 {
     if (rows < 1 || rows > b->n_batch) return fm__fail(err, FM_E_ARG, "plan: %d rows, want 1 to %d", rows, b->n_batch);
     struct fm__plan *plan;
-    FM_TRY(get_plan(b, TRUNK, bucket_for(rows), &plan, err));
+    FM_TRY(get_plan(b, FM__TRUNK, bucket_for(rows), &plan, err));
     fm__plan_dump(plan, to);
-    FM_TRY(get_plan(b, HEAD, bucket_for(rows < FM__HEAD_ROWS ? rows : FM__HEAD_ROWS), &plan, err));
+    FM_TRY(get_plan(b, FM__HEAD, bucket_for(rows < FM__HEAD_ROWS ? rows : FM__HEAD_ROWS), &plan, err));
     fm__plan_dump(plan, to);
     return FM_OK;
 }

@@ -60,9 +60,11 @@ struct fm_batcher {
 // Evaluates rows of a session whose timeline changed: session.c keeps these promises for batcher.c:
 // tokens[0 … n_tokens) valid, pages held and writable from index n_done on.
 
-// The plan that a step of this many rows runs: the trunk's, or with head != 0 that of logits (rows at most
-// FM__HEAD_ROWS). Made if there is none yet; the batcher's own.
-fm_status fm__batcher_plan(struct fm_batcher *b, int head, int rows, struct fm__plan **out, struct fm_error *err);
+// The plan that a step of this many rows runs: the layers', that of logits, or of hidden states without logits (the
+// last two: rows at most FM__HEAD_ROWS). Made if there is none yet; the batcher's own.
+enum fm__plan_kind { FM__TRUNK, FM__HEAD, FM__NORM };
+fm_status fm__batcher_plan(struct fm_batcher *b, enum fm__plan_kind kind, int rows, struct fm__plan **out,
+                           struct fm_error *err);
 
 // Sets the page table's row of a session.
 void fm__session_write_pages(const struct fm_session *session);
