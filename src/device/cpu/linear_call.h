@@ -57,25 +57,37 @@ static inline const uint8_t *linear_columns(const struct linear *l, int64_t p, i
     return space;
 }
 
-// Rows [row, row + n_rows) of panel p: y = acc (+ low) (+ bias) (+ residual); acc and low (NULL: none) are
-// [n_rows, stride].
-static inline void linear_finish(const struct linear *l, int64_t p, int64_t row, int64_t n_rows, const float *acc,
-                                 const float *low, int64_t stride)
+// 16 sums, added to in one go: whole registers, whatever the level.
+static inline void add_16(float *sum, const float *p, int n)
+{
+    if (n == 16) {
+        float more[16];
+        memcpy(more, p, sizeof more);
+        for (int i = 0; i < 16; i++) sum[i] = sum[i] + more[i];
+    } else {
+        for (int i = 0; i < n; i++) sum[i] = sum[i] + p[i];
+    }
+}
+
+// What a kernel hands over: sums of rows of a panel, `stride` floats a row.
+struct linear_sums {
+    const float *acc, *low; // low NULL: none
+    int64_t stride;
+};
+
+// Rows [row, row + n_rows) of panel p: y = acc (+ low) (+ bias) (+ residual).
+static inline void linear_finish(const struct linear *l, int64_t p, int64_t row, int64_t n_rows,
+                                 const struct linear_sums *sums)
 {
     const int64_t o = 16 * p;
     const int n = l->O - o < 16 ? (int)(l->O - o) : 16;
     for (int64_t r = 0; r < n_rows; r++) {
         float *y = (float *)(l->y + (size_t)(row + r) * l->y_stride) + o;
-        const float *residual =
-            l->residual ? (const float *)(l->residual + (size_t)(row + r) * l->residual_stride) + o : NULL;
         float sum[16];
-        memcpy(sum, acc + r * stride, sizeof sum);
-        if (low)
-            for (int i = 0; i < 16; i++) sum[i] = sum[i] + low[r * stride + i];
-        if (l->bias)
-            for (int i = 0; i < n; i++) sum[i] = sum[i] + l->bias[o + i];
-        if (residual)
-            for (int i = 0; i < n; i++) sum[i] = sum[i] + residual[i];
+        memcpy(sum, sums->acc + r * sums->stride, sizeof sum);
+        if (sums->low) add_16(sum, sums->low + r * sums->stride, 16);
+        if (l->bias) add_16(sum, l->bias + o, n);
+        if (l->residual) add_16(sum, (const float *)(l->residual + (size_t)(row + r) * l->residual_stride) + o, n);
         if (n == 16)
             memcpy(y, sum, sizeof sum);
         else
