@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Drives the commands that run a model (chat, generate, tokenize, perplexity, embed, inspect, bench) on tiny random
 models: what comes out must not depend on how it was computed; files, JSON, signals, terminals, mistakes."""
+import fcntl
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import signal
 import struct
 import subprocess
 import tempfile
+import termios
 import time
 import unittest
 import xml.etree.ElementTree
@@ -588,6 +590,9 @@ class Terminal(Command):
         self.wait_for(b"> ")
         self.type("the\r")
         self.wait_for(b"tokens is full")
+        for _ in range(5):  # however often: it never ends the program
+            self.type("\x03")
+        self.wait_for(b"> ")
         self.type("\x03")
         self.wait_for(b"> ")
         self.type("/help\r")
@@ -595,6 +600,44 @@ class Terminal(Command):
         self.wait_for(b"> ")
         self.type("/quit\r")
         self.assertEqual(self.end(), 0)
+
+    def test_typed_while_an_answer_comes(self):
+        self.start("chat", "-m", LLAMA, "-n", "2000", *NO_END)
+        self.wait_for(b"> ")
+        self.type("the\r")
+        self.wait_for(b"tokens is full")
+        self.type("/unknown\r/quit\r")  # they wait for their turn
+        self.wait_for(b"unknown command")
+        self.assertEqual(self.end(), 0)
+
+    def test_characters_not_bytes(self):
+        self.start("chat", "-m", LLAMA, "-n", "2", *NO_END)
+        self.wait_for(b"> ")
+        self.type("/né日本\x7f\x7f\x1b[D\x7fx\r")  # two characters erased, one step left, one more erased
+        self.wait_for("unknown command /xé (".encode())
+        self.wait_for(b"> ")
+        self.type("/stast\r")
+        self.wait_for(b"did you mean /stats?")
+        self.type("/quit\r")
+        self.assertEqual(self.end(), 0)
+
+    def test_window_and_sigterm(self):
+        self.start("chat", "-m", LLAMA, "-n", "2", *NO_END)
+        self.wait_for(b"> ")
+        for columns in (20, 7, 90):
+            self.type("/unknown" + "0123456789" * 4)
+            self.wait_for(b"6789" if columns == 90 else b"0123456789" * 4 if columns == 20 else b"789")
+            fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+            self.wait_for(b"> ")  # drawn again
+            self.type("!\r")
+            self.wait_for(b"unknown command /unknown")
+            self.wait_for(b"> ")
+        self.assertEqual(termios.tcgetattr(self.fd)[3] & termios.ICANON, 0)
+        os.kill(self.pid, signal.SIGTERM)
+        status = self.end()
+        self.assertTrue(os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM, status)
+        with open(os.path.join(self.tmp, ".local/state/fathom/history")) as f:  # it ended in order
+            self.assertIn("/unknown0123456789", f.read())
 
     def test_terminal_is_left_as_it_was(self):
         shell = "before=$(stty -g); \"$0\" chat -m %s -n 4; [ \"$before\" = \"$(stty -g)\" ] && echo same terminal" % LLAMA

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The line editor is libedit. Ctrl-C must be a key there, not a signal: libedit restarts a read that a signal ended,
-// and the terminal would stay in its editing mode if the process died.
+// The line editor is libedit. Ctrl-C must be a key there, not a signal: libedit restarts a read that a signal ended.
+// Its own handling of signals is off: after a change of the window's size it writes outside its picture of the screen.
+// Instead the function that gets a key sees what came: a new size is drawn afresh, an end is an end of the input first.
 #include "chat_line.h"
 
 #include <errno.h>
@@ -8,11 +9,13 @@
 #include <histedit.h>
 #include <langinfo.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #include "base/error.h"
 
@@ -23,9 +26,53 @@ struct fm_chat_line {
     History *history;
     char *history_path;
     bool more, interrupted; // more: inside a text of several lines
+    int ended;              // by this signal
     char *plain;            // getline's buffer
     size_t plain_size;
 };
+
+// What a signal handler can reach: which signal asked to end, and whether the window has another size.
+static volatile sig_atomic_t signal_to_end, resized;
+
+static void on_signal(int number)
+{
+    if (number == SIGWINCH)
+        resized = 1;
+    else
+        signal_to_end = number;
+}
+
+enum { N_SIGNALS = 3 };
+static const int signals[N_SIGNALS] = {SIGWINCH, SIGTERM, SIGHUP};
+
+static void watch_signals(struct sigaction old[N_SIGNALS])
+{
+    struct sigaction action = {.sa_handler = on_signal}; // no SA_RESTART: the read for a key ends
+    sigemptyset(&action.sa_mask);
+    for (int i = 0; i < N_SIGNALS; i++) sigaction(signals[i], &action, &old[i]);
+}
+
+// libedit's way of getting a key, in UTF-8 (open made sure of that): 1, 0 at the end.
+static int get_key(EditLine *el, wchar_t *key)
+{
+    mbstate_t state = {0};
+    for (;;) {
+        unsigned char byte;
+        if (signal_to_end) return 0;
+        if (resized) {
+            resized = 0;
+            el_resize(el);
+            el_set(el, EL_REFRESH);
+        }
+        ssize_t n = read(0, &byte, 1);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return 0;
+        size_t used = mbrtowc(key, (const char *)&byte, 1, &state);
+        if (used == (size_t)-2) continue; // more bytes of this character to come
+        if (used != (size_t)-1) return 1;
+        state = (mbstate_t){0}; // not UTF-8: dropped
+    }
+}
 
 static const char *prompt(EditLine *el)
 {
@@ -82,6 +129,7 @@ static fm_status open_editor(struct fm_chat_line *line, struct fm_error *err)
     el_wset(line->el, EL_ADDFN, L"fathom-interrupt", L"Drop the line", on_ctrl_c); // el_set would leak copies of both
     el_set(line->el, EL_BIND, "^C", "fathom-interrupt", NULL);
     el_set(line->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
+    el_wset(line->el, EL_GETCFN, get_key);
     el_set(line->el, EL_SETTY, "-d", "-isig", NULL);
     return FM_OK;
 }
@@ -118,7 +166,9 @@ void fm__chat_line_close(struct fm_chat_line *line)
     if (line->history) history_end(line->history);
     free(line->history_path);
     free(line->plain);
+    int ended = line->ended;
     free(line);
+    if (ended) raise(ended); // now that the terminal is as it was and the history is kept
 }
 
 // One line with its newline; NULL at the end or on an interrupt.
@@ -127,7 +177,13 @@ static const char *read_line(struct fm_chat_line *line, size_t *n)
     int count = 0;
     line->interrupted = false;
     if (line->el) {
+        el_set(line->el, EL_PREP_TERM,
+               1); // before the prompt is seen, else what is typed at once is read by the old mode
+        struct sigaction old[N_SIGNALS];
+        watch_signals(old);
         const char *text = el_gets(line->el, &count);
+        for (int i = 0; i < N_SIGNALS; i++) sigaction(signals[i], &old[i], NULL);
+        line->ended = signal_to_end;
         *n = text && count > 0 ? (size_t)count : 0;
         if (line->interrupted) puts("^C");
         return line->interrupted ? NULL : text;

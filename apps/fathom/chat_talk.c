@@ -127,7 +127,7 @@ fm_status fm__chat_talk_ask(struct fm_chat_talk *talk, const char *text, size_t 
     return status;
 }
 
-fm_status fm__chat_talk_save(const struct fm_chat_talk *talk, const char *path, struct fm_error *err)
+fm_status fm__chat_talk_save(struct fm_chat_talk *talk, const char *path, struct fm_error *err)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < talk->n; i++) {
@@ -142,7 +142,10 @@ fm_status fm__chat_talk_save(const struct fm_chat_talk *talk, const char *path, 
     if (!text) return fm__fail_nomem(err, path, 0);
     fm_status status = fm__file_write_all(path, text, strlen(text), err);
     free(text);
-    if (status != FM_OK || fm_session_pending(talk->session)) return status;
+    // an answer that was stopped left its last token pending
+    while (status == FM_OK && fm_session_pending(talk->session))
+        status = fm_batcher_step(talk->engine->batcher, NULL, err);
+    if (status != FM_OK) return status;
     char *kv;
     if (asprintf(&kv, "%s.kv", path) < 0) return fm__fail_nomem(err, path, strlen(path));
     status = fm_session_save(talk->session, kv, err);

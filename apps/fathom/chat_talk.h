@@ -32,7 +32,7 @@ fm_status fm__chat_talk_ask(struct fm_chat_talk *talk, const char *text, size_t 
                             struct fm_error *err);
 
 // FILE: the messages as JSON; FILE.kv: the session, so that a long conversation need not be evaluated again.
-fm_status fm__chat_talk_save(const struct fm_chat_talk *talk, const char *path, struct fm_error *err);
+fm_status fm__chat_talk_save(struct fm_chat_talk *talk, const char *path, struct fm_error *err);
 // Replaces the conversation. A missing or foreign FILE.kv only costs time.
 fm_status fm__chat_talk_load(struct fm_chat_talk *talk, const char *path, struct fm_error *err);
 

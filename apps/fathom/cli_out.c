@@ -85,9 +85,16 @@ static void draw(const struct fm_cli_progress *p, uint64_t done)
     fprintf(stderr, "\033[K");
 }
 
+// One that can erase a line.
+static bool terminal(void)
+{
+    const char *kind = getenv("TERM");
+    return isatty(2) == 1 && kind && *kind && strcmp(kind, "dumb") != 0;
+}
+
 void fm__cli_progress_begin(struct fm_cli_progress *p, const char *label, uint64_t done, uint64_t total)
 {
-    *p = (struct fm_cli_progress){.label = label, .total = total, .begun_at = done, .on = isatty(2) == 1};
+    *p = (struct fm_cli_progress){.label = label, .total = total, .begun_at = done, .on = terminal()};
     p->begun_s = fm__seconds();
 }
 

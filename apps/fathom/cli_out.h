@@ -24,7 +24,7 @@ int fm__cli_error(const char *cmd, const struct fm_error *err, bool json);
 // "98.4 MB" in powers of 1000, in buf; returns buf.
 const char *fm__cli_bytes(char buf[24], uint64_t bytes);
 
-// A progress bar on stderr: drawn only where stderr is a terminal, at most ten times a second.
+// A progress bar on stderr: drawn only where stderr is a terminal (TERM not "dumb"), at most ten times a second.
 struct fm_cli_progress {
     const char *label;
     uint64_t total;          // 0: not known

@@ -20,7 +20,10 @@ void fm__cli_stats_reply(struct fm_cli_stats *s, const struct fm_cli_reply *r)
     s->prompt_seconds += r->first - r->begun; // of replies that ran together these overlap: rates are a reply's
     s->made_seconds += r->last - r->first;
     s->made_tokens += r->n_made - 1; // the first came with the prompt
-    if (s->first_token <= 0) s->first_token = r->first - s->begun;
+    if (s->conversation)
+        s->first_token = r->first - r->begun;
+    else if (s->first_token <= 0)
+        s->first_token = r->first - s->begun;
 }
 
 static bool read_number(const char *format, int i, uint64_t *out)
@@ -118,7 +121,8 @@ void fm__cli_stats_print(const struct fm_cli_stats *s)
     if (!s->on) return;
     char peak[24], used[24], reserved[24];
     if (s->load_seconds > 0) fprintf(stderr, "load          %9.3f s\n", s->load_seconds);
-    if (s->first_token > 0) fprintf(stderr, "first token   %9.3f s after the start\n", s->first_token);
+    if (s->first_token > 0)
+        fprintf(stderr, "first token   %9.3f s after the %s\n", s->first_token, s->conversation ? "question" : "start");
     if (s->prompt_tokens)
         fprintf(stderr, "prompt        %9" PRId64 " tokens, %.1f tokens/s\n", s->prompt_tokens,
                 rate(s->prompt_tokens, s->prompt_seconds));

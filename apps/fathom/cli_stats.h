@@ -15,7 +15,8 @@ struct fm_cli_stats {
     // the command fills these
     int64_t prompt_tokens, made_tokens;
     double prompt_seconds, made_seconds;
-    double first_token; // seconds from the command's start; 0: no token was made
+    double first_token; // seconds from the command's start, or an answer's question; 0: no token was made
+    bool conversation;  // of several answers: the last one's first token, from its question
     double attended;    // sum over evaluated rows of the keys each attended to
     // begin and end fill these
     double begun, seconds, load_seconds, operations, joules; // joules < 0: not available

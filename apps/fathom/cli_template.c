@@ -17,7 +17,12 @@ fm_status fm__cli_template(const struct fm_cli_engine *e, const char *path, stru
     *out = NULL;
     struct fm_str text = {NULL, 0};
     if (!path) {
-        fm_gguf_get_str(fm_model_gguf(e->model), "tokenizer.chat_template", &text);
+        if (!fm_gguf_get_str(fm_model_gguf(e->model), "tokenizer.chat_template", &text))
+            return fm__fail(
+                err, FM_E_UNSUPPORTED,
+                "%s: has no chat template: a model that continues texts (fathom generate) and was not taught "
+                "to answer; --chat-template-file FILE gives it one",
+                e->path);
         fm_status status = fm_chat_template_new(text.p, text.n, out, err);
         return status == FM_OK ? status : fm__error_prefix(err, status, "%s", e->path);
     }

@@ -119,6 +119,18 @@ static void show_stats(struct command *c)
     fm__cli_stats_print(&stats);
 }
 
+static void unknown(const char *line, size_t n)
+{
+    static const char *const words[] = {"/help", "/reset", "/save", "/load", "/system", "/stats", "/quit", NULL};
+    char word[32];
+    snprintf(word, sizeof word, "%.*s", (int)n, line);
+    const char *closest = fm__cli_closest(word, words);
+    if (closest)
+        fprintf(stderr, "fathom: unknown command %s; did you mean %s? (/help lists them)\n", word, closest);
+    else
+        fprintf(stderr, "fathom: unknown command %s (/help lists them)\n", word);
+}
+
 // A line that begins with '/'. False: quit.
 static bool slash(struct command *c, const char *line, struct fm_error *err, fm_status *status)
 {
@@ -146,7 +158,7 @@ static bool slash(struct command *c, const char *line, struct fm_error *err, fm_
     } else if (n == 6 && strncmp(line, "/stats", n) == 0) {
         show_stats(c);
     } else {
-        fprintf(stderr, "fathom: unknown command %.*s (/help lists them)\n", (int)n, line);
+        unknown(line, n);
     }
     return true;
 }
@@ -156,6 +168,8 @@ static fm_status converse(struct command *c, struct fm_error *err)
     struct fm_chat_line *line;
     struct fm_cli_text text = {0};
     FM_TRY(fm__chat_line_open(&line, err));
+    c->stats.conversation = true;
+    if (isatty(0)) fm__cli_interrupt_ignore();
     if (isatty(0))
         fprintf(stderr, "%s (%s, %d tokens of context). /help explains, /quit ends.\n", c->engine.info.name,
                 c->engine.info.type, c->engine.n_ctx);
