@@ -294,11 +294,21 @@ static int64_t chunk_columns(const struct linear *l)
     return ((l->K + n - 1) / n + block - 1) / block * block;
 }
 
+// The weights that come next, while the tiles work.
+static void expect_weights(const struct linear *l, int64_t p)
+{
+    if (!l->packed || p >= l->n_panels) return;
+    const int64_t n = l->n_panels - p < ITEM_PANELS ? l->n_panels - p : ITEM_PANELS;
+    const char *w = (const char *)l->w + (size_t)p * l->group_bytes;
+    for (size_t at = 0; at < (size_t)n * l->group_bytes; at += 64) __builtin_prefetch(w + at, 0, 2);
+}
+
 // Panels p, p + 1 of rows [row, row + n_rows).
 static void item(const struct work *k, int64_t p, int64_t row, int64_t n_rows)
 {
     const struct linear *l = k->l;
     const int64_t chunk = chunk_columns(l);
+    expect_weights(l, p + ITEM_PANELS);
     for (int64_t c = 0; c < l->K; c += chunk) {
         const bool last = c + chunk >= l->K;
         const int64_t n = last ? l->K - c : chunk;
