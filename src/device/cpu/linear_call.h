@@ -3,6 +3,7 @@
 #ifndef FM_DEVICE_CPU_LINEAR_CALL_H
 #define FM_DEVICE_CPU_LINEAR_CALL_H
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "device/cpu/pack.h"
@@ -43,6 +44,30 @@ static inline void linear_read(const struct fm__call *c, struct linear *l)
     l->packed = w->layout == FM__LAYOUT_PACK16;
     l->group_bytes = fm__pack_group_bytes(w->dtype, l->K);
     l->n_panels = (l->O + 15) / 16;
+}
+
+// Many rows are shared among workers by rows: what a worker wrote in one step is in its own cache in the next. Fewer
+// than LINEAR_OWN_ROWS a worker are shared by panels, or each panel would be unpacked too often.
+enum { LINEAR_OWN_ROWS = 64 };
+static inline bool linear_by_rows(const struct linear *l, const struct fm__worker *worker)
+{
+    return l->N >= LINEAR_OWN_ROWS * worker->count;
+}
+// The worker's rows [first, end): multiples of 16 but for the last.
+struct linear_share {
+    int64_t first, end;
+};
+static inline struct linear_share linear_share(const struct linear *l, const struct fm__worker *worker)
+{
+    const int64_t n = ((l->N + worker->count - 1) / worker->count + 15) / 16 * 16, first = n * worker->index;
+    return (struct linear_share){first, first + n < l->N ? first + n : l->N};
+}
+
+// The lines of y that rows of n_panels panels go to, asked for while there is something to compute.
+static inline void linear_expect_y(const struct linear *l, int64_t p, int n_panels, int64_t row, int64_t n_rows)
+{
+    for (int64_t r = row; r < row + n_rows; r++)
+        for (int i = 0; i < n_panels; i++) __builtin_prefetch(l->y + (size_t)r * l->y_stride + 64 * (p + i), 1);
 }
 
 // Columns [k, k + n) of panel p, packed; k and n are whole packed blocks but for a row's end. A matrix in rows order is

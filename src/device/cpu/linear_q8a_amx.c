@@ -22,7 +22,6 @@ enum {
     PASS = 8,        // units whose sums wait for the vector unit
     ITEM_PANELS = 2, // groups of 16 outputs that share a pass over the rows
     ITEM_ROWS = 256, // rows of one item
-    OWN_ROWS = 64,   // from as many rows a worker on, workers share rows and not panels
     BEST_K = 192,    // columns at a time: two panels (12 KB), sixteen rows (6 KB), sums of a pass (12 KB) stay in L1
     CHUNK_K = 256,   // at most: a K-quant's block
 };
@@ -276,16 +275,6 @@ static void sixteen_rows(const struct work *k, int64_t row, int64_t c, int64_t n
     }
 }
 
-// The lines of y that 16 rows of two panels go to: asked for while the tiles work.
-static void expect_y(const struct linear *l, int64_t p, int64_t row, int64_t n_rows)
-{
-    for (int64_t r = row; r < row + n_rows; r++) {
-        const uint8_t *y = l->y + (size_t)r * l->y_stride + 64 * p;
-        __builtin_prefetch(y, 1);
-        __builtin_prefetch(y + 64, 1);
-    }
-}
-
 // Columns of a chunk: whole packed blocks, chunks of about one size.
 static int64_t chunk_columns(const struct linear *l)
 {
@@ -320,7 +309,7 @@ static void item(const struct work *k, int64_t p, int64_t row, int64_t n_rows)
                 memset(acc + i * ITEM_ROWS * 16, 0, 256 * sizeof *acc);
                 if (low) memset(low + i * ITEM_ROWS * 16, 0, 256 * sizeof *low);
             }
-            if (last) expect_y(l, p, row + r, n_here);
+            if (last) linear_expect_y(l, p, ITEM_PANELS, row + r, n_here);
             sixteen_rows(k, row + r, c, n / (32 / k->n_sub), acc, low);
             for (int i = 0; i < ITEM_PANELS && last && p + i < l->n_panels; i++) {
                 const struct linear_sums sums = {acc + i * ITEM_ROWS * 16, low ? low + i * ITEM_ROWS * 16 : NULL, 16};
@@ -364,19 +353,16 @@ void fm__linear_q8a_amx(const struct fm__call *call, struct fm__worker *worker)
         return;
     }
     work_init(&k, &l, call, worker->scratch);
-    // Many rows: a worker keeps its own from one linear to the next, so that what it wrote is in its own cache. Few:
-    // the panels are shared, or each would be unpacked too often.
-    const bool by_rows = l.N >= OWN_ROWS * worker->count;
+    const bool by_rows = linear_by_rows(&l, worker);
+    const struct linear_share own = linear_share(&l, worker);
     const int64_t n_wide = (l.n_panels + ITEM_PANELS - 1) / ITEM_PANELS;
-    const int64_t share = rounded_rows((l.N + worker->count - 1) / worker->count), first = share * worker->index;
-    const int64_t end = first + share < l.N ? first + share : l.N;
-    for (int64_t r = first; r < end; r += 16) turn_rows(&k, r);
+    for (int64_t r = own.first; r < own.end; r += 16) turn_rows(&k, r);
     if (!by_rows && worker->count > 1) fm__worker_barrier(worker);
     tiles_load(&configs[k.n_sub - 1][15]);
     if (by_rows) {
-        for (int64_t r = first; r < end; r += ITEM_ROWS)
+        for (int64_t r = own.first; r < own.end; r += ITEM_ROWS)
             for (int64_t i = 0; i < n_wide; i++)
-                item(&k, i * ITEM_PANELS, r, end - r < ITEM_ROWS ? end - r : ITEM_ROWS);
+                item(&k, i * ITEM_PANELS, r, own.end - r < ITEM_ROWS ? own.end - r : ITEM_ROWS);
     } else {
         const int64_t n_items = (l.N + ITEM_ROWS - 1) / ITEM_ROWS * n_wide;
         for (int64_t i; (i = fm__take(call, 1)) < n_items;) {
