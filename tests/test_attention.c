@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Attention and kv_write: the reference against a dense softmax in double precision; every CPU level against the
 // reference to the byte; the same bytes however a prompt is cut, batched or threaded.
+// test-labels: kernels
 #include "support/support.h"
 
 #include <math.h>
@@ -368,7 +369,7 @@ static void reference_is_softmax(void **state)
 
 static bool level_here(int level)
 {
-    return level == FM__CPU_REF || (level <= FM__CPU_AMX && fm__cpu_has(level));
+    return fm__cpu_has(level);
 }
 
 // Whatever the level, batch, cut and number of threads: the bytes of the reference.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // tensor/blocks, tensor/half: decoding equals the gguf package's bit for bit, encoding is near and stable, 16-bit
 // floats round as they should for every pattern.
+// test-labels: kernels
 #include "support/support.h"
 
 #include <math.h>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // base/cpuinfo: the ladder of levels, and what FATHOM_CPU may say.
+// test-labels: kernels
 #include "support/support.h"
 
 #include <stdio.h>

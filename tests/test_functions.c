@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // ops/functions.h against the true functions in double: every bound is derived from the roundings of the formula.
+// test-labels: kernels
 #include "support/support.h"
 
 #include <math.h>

@@ -5,6 +5,7 @@
 //   (8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / 12h          error h^4 / 30 f'''''
 // f is computed in f32: each y carries a few roundings, at most ROUNDINGS of 2^-24 |y r|, which the quotient divides by
 // h.
+// test-labels: kernels
 #include "support/support.h"
 
 #include <math.h>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // ops/kv_format: what goes into a cache block comes out again, within what the format can hold, and touches nothing
 // else.
+// test-labels: kernels
 #include "support/support.h"
 
 #include <math.h>

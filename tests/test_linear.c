@@ -2,6 +2,7 @@
 // device/cpu/pack and linear: packing gives the file's bytes back; every kernel at every level this machine runs gives
 // the reference's bytes (bf16: within a derived tolerance), for odd sizes, strides, extremes, one and two workers, with
 // an unreadable page behind every buffer.
+// test-labels: kernels
 #include "support/support.h"
 
 #include <math.h>

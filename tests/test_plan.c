@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // graph, passes, memory plan, plan, devices: the text of a small llama as a golden, places that never overlap while
 // alive, fused against unfused, cpu against sim under 20 seeds, and every failure clean.
+// test-labels: kernels
 #include "support/support.h"
 
 #include <math.h>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // One training step of a 2-layer llama on packed documents: loss, the gradient of every weight and an AdamW step equal
 // a float64 computation (scripts/make_training_golden.py), in one plan, on cpu at every level and on sim.
+// test-labels: kernels
 #include "support/support.h"
 
 #include <math.h>

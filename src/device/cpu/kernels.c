@@ -45,6 +45,8 @@ static const struct {
 #if defined(__x86_64__)
     {FM__CPU_AVX2, "avx2", fm__small_avx2},
     {FM__CPU_AVX512, "avx512", fm__small_avx512},
+#elif defined(__aarch64__)
+    {FM__CPU_NEON, "neon", fm__small_neon},
 #endif
 };
 

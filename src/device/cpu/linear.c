@@ -23,6 +23,11 @@ static const struct entry table[] = {
     KERNEL(AVX512, Q8A, 0, linear_q8a_avx512),
     KERNEL(VNNI, Q8A, 0, linear_q8a_vnni),
     {FM__CPU_AMX, FM_Q8A, FM__LINEAR_AMX_ROWS, "linear_q8a_amx", fm__linear_q8a_amx, fm__linear_q8a_amx_workspace},
+#elif defined(__aarch64__)
+    KERNEL(NEON, F32, 0, linear_f32_neon),
+    KERNEL(NEON, Q8A, 0, linear_q8a_neon),
+    KERNEL(DOTPROD, Q8A, 0, linear_q8a_dotprod),
+    KERNEL(I8MM, Q8A, 0, linear_q8a_i8mm),
 #endif
     {0},
 };
@@ -52,6 +57,8 @@ fm__q8a_quantise_fn *fm__q8a_quantiser(int level)
 #if defined(__x86_64__)
     if (allowed(FM__CPU_AVX512, level)) return fm__q8a_quantise_row_avx512;
     if (allowed(FM__CPU_AVX2, level)) return fm__q8a_quantise_row_avx2;
+#elif defined(__aarch64__)
+    if (allowed(FM__CPU_NEON, level)) return fm__q8a_quantise_row_neon;
 #endif
     (void)level;
     return fm__q8a_quantise_row;

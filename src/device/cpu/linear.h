@@ -35,8 +35,13 @@ enum { FM__LINEAR_AMX_ROWS = 48 };
 
 size_t fm__linear_q8a_amx_workspace(const struct fm__call *largest, int n_workers);
 
+#if defined(__x86_64__)
 fm__kernel_fn fm__linear_q8a_avx2, fm__linear_q8a_avx512, fm__linear_q8a_vnni, fm__linear_q8a_amx;
 fm__kernel_fn fm__linear_f32_avx2, fm__linear_f32_avx512;
 fm__q8a_quantise_fn fm__q8a_quantise_row_avx2, fm__q8a_quantise_row_avx512;
+#elif defined(__aarch64__)
+fm__kernel_fn fm__linear_q8a_neon, fm__linear_q8a_dotprod, fm__linear_q8a_i8mm, fm__linear_f32_neon;
+fm__q8a_quantise_fn fm__q8a_quantise_row_neon;
+#endif
 
 #endif

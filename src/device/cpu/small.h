@@ -15,8 +15,12 @@ enum { FM__SMALL_CHUNK = 8192 }; // elements: about 2 us of work, ten times what
 
 // Kernels by op; NULL: none here. `plain` needs no instruction set: copies, and angles in double.
 extern fm__kernel_fn *const fm__small_plain[FM__OP_COUNT];
+#if defined(__x86_64__)
 extern fm__kernel_fn *const fm__small_avx2[FM__OP_COUNT];
 extern fm__kernel_fn *const fm__small_avx512[FM__OP_COUNT];
+#elif defined(__aarch64__)
+extern fm__kernel_fn *const fm__small_neon[FM__OP_COUNT];
+#endif
 
 // Whether the small kernels take this call: rows that are converted, and angles, pass through a worker's scratch.
 int fm__small_fits(enum fm__op_id op, const struct fm__call *largest);

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// The streaming kernels of level neon.
+#include <math.h>
+#include <string.h>
+
+#include "device/cpu/linear.h"
+#include "device/cpu/small.h"
+#include "device/cpu/vmath_neon.h"
+#include "ops/rope.h"
+
+#define SMALL_TABLE fm__small_neon
+#define SMALL_QUANTISE fm__q8a_quantise_row_neon
+#include "device/cpu/small.inc"
