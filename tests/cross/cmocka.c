@@ -77,11 +77,11 @@ void _assert_memory_equal(const void *const a, const void *const b, const size_t
     _fail(file, line);
 }
 
-static enum outcome run(const struct CMUnitTest *test)
+static enum outcome run(const struct CMUnitTest *test, void *group_state)
 {
     const int jumped = setjmp(end_of_test);
     if (jumped) return (enum outcome)jumped;
-    void *state = test->initial_state;
+    void *state = test->initial_state ? test->initial_state : group_state;
     if (test->setup_func && test->setup_func(&state)) return FAILED;
     test->test_func(&state);
     if (test->teardown_func && test->teardown_func(&state)) return FAILED;
@@ -92,16 +92,18 @@ int _cmocka_run_group_tests(const char *name, const struct CMUnitTest *const tes
                             CMFixtureFunction setup, CMFixtureFunction teardown)
 {
     static const char *const words[] = {"OK", "FAILED", "SKIPPED"};
+    void *state = NULL;
     int n_failed = 0;
-    if (setup || teardown) { // no test of kernels has one
-        print_error("%s: setup and teardown of a group are not here\n", name);
+    if (setup && (setjmp(end_of_test) || setup(&state))) {
+        print_error("%s: setup of the group failed\n", name);
         return 1;
     }
     for (size_t i = 0; i < n; i++) {
-        const enum outcome outcome = run(&tests[i]);
+        const enum outcome outcome = run(&tests[i], state);
         n_failed += outcome == FAILED;
         printf("[ %s ] %s\n", words[outcome], tests[i].name);
         fflush(stdout);
     }
+    if (teardown && (setjmp(end_of_test) || teardown(&state))) n_failed++;
     return n_failed;
 }

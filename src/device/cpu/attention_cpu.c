@@ -336,6 +336,9 @@ static const struct fm__attend_level *const levels[] = {
     &fm__attend_avx512,
     &fm__attend_vnni,
     &fm__attend_amx,
+#elif defined(__aarch64__)
+    &fm__attend_neon,
+    &fm__attend_dotprod,
 #endif
     NULL,
 };
@@ -432,6 +435,9 @@ KERNELS(AVX2)
 KERNELS(AVX512)
 KERNELS(VNNI)
 KERNELS(AMX)
+#elif defined(__aarch64__)
+KERNELS(NEON)
+KERNELS(DOTPROD)
 #endif
 
 static const struct {
@@ -440,6 +446,10 @@ static const struct {
     ENTRY(REF),
 #if defined(__x86_64__)
     ENTRY(AVX2), ENTRY(AVX512), ENTRY(VNNI), [FM__CPU_BF16] = {attention_VNNI, kv_write_VNNI}, ENTRY(AMX),
+#elif defined(__aarch64__)
+    ENTRY(NEON),
+    ENTRY(DOTPROD),
+    [FM__CPU_I8MM] = {attention_DOTPROD, kv_write_DOTPROD},
 #endif
 };
 

@@ -33,7 +33,11 @@ struct fm__attend_kernels {
 struct fm__attend_kernels fm__attend_kernels(int format, int cpu_level);
 
 // Levels that a CPU file defines.
+#if defined(__x86_64__)
 extern const struct fm__attend_level fm__attend_avx2, fm__attend_avx512, fm__attend_vnni, fm__attend_amx;
+#elif defined(__aarch64__)
+extern const struct fm__attend_level fm__attend_neon, fm__attend_dotprod;
+#endif
 
 // The kernels of the ops: one per level, all the same driver; never NULL (levels without twins get the reference's).
 fm__kernel_fn *fm__cpu_attention(int cpu_level);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The vector vocabulary of the linear kernels in 128 bits, for neon, dotprod and i8mm: see vec_avx512.h. Codes are signed
-// at all three: their products take two signed operands.
+// The vector vocabulary of the linear kernels in 128 bits, for neon, dotprod and i8mm: see vec_avx512.h. Codes are
+// signed at all three: their products take two signed operands.
 #ifndef FM_DEVICE_CPU_VEC_NEON_H
 #define FM_DEVICE_CPU_VEC_NEON_H
 
@@ -16,6 +16,12 @@ typedef int32x4_t vi;
 typedef int32x4_t vb;
 
 #define INLINE static inline __attribute__((always_inline, unused))
+
+// activations: codes of a row are `stride` bytes from those of the row before
+struct row_codes {
+    const int8_t *at;
+    size_t stride;
+};
 
 INLINE vf vf_zero(void)
 {
@@ -202,13 +208,13 @@ INLINE int8x16_t two_rows(const int8_t *a, const int8_t *b)
 
 // A product of 2x8 codes (two outputs) with 2x8 activations (two rows) at a time: t01 is [output][row] of outputs 0 and
 // 1, t23 of 2 and 3.
-INLINE void dot_rows(int n_rows, int n, const uint8_t *w, const int8_t *a, size_t a_stride, vi *t, int bits)
+INLINE void dot_rows(int n_rows, int n, const uint8_t *w, struct row_codes a, vi *t, int bits)
 {
     if (n_rows == 1) {
         vb codes[8];
 #pragma GCC unroll 8
         for (int i = 0; i < n; i++) codes[i] = vb_load(w + 64 * i);
-        t[0] = dot(n, codes, a, t[0], bits);
+        t[0] = dot(n, codes, a.at, t[0], bits);
         return;
     }
     vi t01[4], t23[4];
@@ -220,8 +226,8 @@ INLINE void dot_rows(int n_rows, int n, const uint8_t *w, const int8_t *a, size_
         const int8x16_t w01 = as_bytes(vzip1q_s32(k0, k4)), w23 = as_bytes(vzip2q_s32(k0, k4));
 #pragma GCC unroll 4
         for (int r = 0; r < n_rows / 2; r++) {
-            const int8_t *row = a + (size_t)(2 * r) * a_stride + 4 * i;
-            const int8x16_t x = two_rows(row, row + a_stride);
+            const int8_t *row = a.at + (size_t)(2 * r) * a.stride + 4 * i;
+            const int8x16_t x = two_rows(row, row + a.stride);
             t01[r] = vmmlaq_s32(t01[r], w01, x);
             t23[r] = vmmlaq_s32(t23[r], w23, x);
         }
@@ -235,13 +241,13 @@ INLINE void dot_rows(int n_rows, int n, const uint8_t *w, const int8_t *a, size_
 
 #else
 
-INLINE void dot_rows(int n_rows, int n, const uint8_t *w, const int8_t *a, size_t a_stride, vi *t, int bits)
+INLINE void dot_rows(int n_rows, int n, const uint8_t *w, struct row_codes a, vi *t, int bits)
 {
     vb codes[8];
 #pragma GCC unroll 8
     for (int i = 0; i < n; i++) codes[i] = vb_load(w + 64 * i);
 #pragma GCC unroll 16
-    for (int r = 0; r < n_rows; r++) t[r] = dot(n, codes, a + (size_t)r * a_stride, t[r], bits);
+    for (int r = 0; r < n_rows; r++) t[r] = dot(n, codes, a.at + (size_t)r * a.stride, t[r], bits);
 }
 
 #endif
