@@ -26,7 +26,8 @@ expect 2 "did you mean version?" "$F" vresion
 expect 2 "unknown command" "$F" zzzzzzzzz
 expect 2 "did you mean --sha256?" "$F" pull x --sha265 0
 expect 2 "did you mean --json?" "$F" models --jsno
-expect 2 "unknown option -q" "$F" models -q
+expect 2 "unknown option -q (fathom models --help" "$F" models -q
+[ "$(wc -l <"$tmp/out")" = 1 ] || fail "more than a line: $(cat "$tmp/out")"
 expect 2 "takes no argument" "$F" models here
 expect 2 "needs a value" "$F" pull x --sha256
 expect 2 "takes no value" "$F" pull x --force=1

@@ -221,6 +221,40 @@ class Generate(Command):
                             sum(n.startswith("rmsnorm ") for n in names))
         self.assertEqual(counts, {"last": (1, 15, 5), "mean": (1, 15, 6), "ppl": (2, 30, 10)})
 
+    def test_flags_of_llama_cpp(self):
+        """Each is taken by chat and generate, with a value at either end of "=" and with either dash inside."""
+        prompt, template = self.path("p.txt", "the"), self.path("t", "{{ messages[0].content }}")
+        both = (["-f", prompt], ["--file=" + prompt], ["-n", "3"], ["--n-predict", "3"], ["--n_predict=3"], ["-c", "128"],
+                ["--ctx-size=128"], ["-t", "1"], ["-s", "7"], ["-b", "16"], ["--batch_size", "16"], ["-ub", "8"], ["-ctk", "q8_0"],
+                ["-ctv", "q8_0"], ["-r", "zz"], ["--keep", "-1"], ["--ignore-eos"], ["--mlock"], ["--no-mmap"], ["-ngl", "0"],
+                ["-fa", "on"], ["-tb", "2"], ["--override-kv", "llama.context_length=int:200"], ["--temp", "0.8"], ["--top-k", "5"],
+                ["--rope-scaling", "yarn", "--rope-scale", "2"], ["--rope-freq-base", "20000"], ["--no-warmup"])
+        chat = (["-sys", "a"], ["--chat-template-file", template], ["-cnv"], ["--jinja"], ["-st"])
+        generate = (["-np", "2"], ["-no-cnv"], ["--no-display-prompt"], ["--n-probs", "2"])
+        for command, own in (("chat", chat), ("generate", generate)):
+            for flags in (*both, *own):
+                text = [] if flags[0] in ("-f", "--file=" + prompt) else ["-p", "the"]
+                got = self.json(command, "-m", Q4, *text, *([] if "redict" in flags[0] else ["-n", "2"]), *flags, *NO_END)
+                self.assertEqual(got["finish"], "length", flags)
+                self.assertEqual(len(got["ids"]), 3 if flags[0] == "-n" or "redict" in flags[0] else 2, flags)
+        ends = ("chat", "-m", LLAMA, "the", "-n", "5", "-l", "287+1000")
+        self.assertEqual([self.json(*ends)["finish"], self.json(*ends, "--ignore-eos")["finish"]], ["end", "length"])
+
+    def test_a_mistake_is_one_line(self):
+        for flags, said in ((["--tepm", "1"], "did you mean --temp?"), (["-c", "-5"], "-c: \"-5\" is not in the range 0 …"),
+                            (["-c", "99999999999"], "is not a number of 32 bits"), (["-n", "abc"], "is not a whole number"),
+                            (["--top-p", "7"], "is not in the range 0 … 1"), (["-ctk", "q5"], "is not one of f16|int8"),
+                            (["-r"], "-r needs a value"), (["-x"], "unknown option -x (fathom generate --help"),
+                            (["-m", "nomodel"], "no such file, nor a model of the cache"), (["-m", "/"], "is a folder"),
+                            (["-f", "/nofile"], "more than one text"), (["--override-kv", "x"], "want KEY=TYPE:VALUE"),
+                            (["--rope-scale", "0"], "is not in the range 1 … 1024")):
+            done = subprocess.run([BIN, "generate", "-m", LLAMA, "the", *flags], env=self.env, capture_output=True, timeout=60)
+            self.assertNotEqual(done.returncode, 0, flags)
+            self.assertIn(said, done.stderr.decode())
+            self.assertEqual((done.stderr.count(b"\n"), done.stdout), (1, b""), flags)
+        done = self.run_bin("generate", "-m", LLAMA, "-f", "/nofile", code=5)
+        self.assertIn("/nofile: cannot open: No such file", done.stderr.decode())
+
     def test_mistakes(self):
         self.run_bin("generate", "-m", "/nonexistent.gguf", "x", code=5)
         self.run_bin("generate", "-m", self.path("bad.gguf", "nonsense" * 9), "x", code=6)

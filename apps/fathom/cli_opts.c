@@ -184,6 +184,7 @@ static int distance(const char *a, const char *b)
 const char *fm__cli_closest(const char *word, const char *const *words)
 {
     const char *best = NULL;
+    if (strlen(word) < 3) return NULL; // "-x" is near everything
     int limit = strlen(word) < 5 ? 2 : 3, best_distance = limit + 1;
     for (; *words; words++) {
         int d = distance(word, *words);

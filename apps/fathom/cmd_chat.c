@@ -21,7 +21,7 @@
 enum { MAX_STOPS = 32 };
 
 struct command {
-    bool json, ignored;
+    bool json, ignore_eos, ignored;
     int n_predict, keep;
     const char *system, *template_file;
     const char *stop_items[MAX_STOPS];
@@ -58,13 +58,14 @@ static fm_status open_all(struct command *c, struct fm_error *err)
                               .stats = &c->stats,
                               .reply = {.n_predict = c->n_predict,
                                         .keep = c->keep,
+                                        .ignore_eos = c->ignore_eos,
                                         .stops = c->stop_items,
                                         .n_stops = (int)c->stops.n,
                                         .n_logprobs = -1,
                                         .valid = true, // answers go back into the template, which takes UTF-8 only
                                         .emit = c->json ? NULL : to_stdout}};
     FM_TRY(fm_session_new(c->engine.batcher, &c->talk.session, err));
-    FM_TRY(fm__cli_sampler_new(&c->sampling, &c->engine, 0, false, &c->talk.sampler, err));
+    FM_TRY(fm__cli_sampler_new(&c->sampling, &c->engine, 0, c->ignore_eos, &c->talk.sampler, err));
     return c->system ? fm__chat_talk_system(&c->talk, c->system, strlen(c->system), err) : FM_OK;
 }
 
@@ -263,11 +264,12 @@ int fm_cmd_chat(int argc, char **argv)
          .arg = "FILE",
          .out = &c.template_file,
          .help = "Jinja template to use instead of the model's"},
-        {.names = "-cnv,--conversation,--jinja",
+        {.names = "--ignore-eos", .type = FM_CLI_FLAG, .out = &c.ignore_eos, .help = "the model may not end an answer"},
+        {.names = "-cnv,--conversation,--jinja,-st,--single-turn,--no-warmup,--simple-io,-co,--color",
          .type = FM_CLI_FLAG,
          .out = &c.ignored,
          .hidden = true,
-         .help = "accepted: chat always is one"},
+         .help = "accepted: so it is, or nothing here changes by it"},
     };
     size_t n_output = fm__cli_trace_opts(&c.trace, output_opts);
     struct fm_cli_spec spec = {

@@ -23,7 +23,7 @@
 enum { MAX_STOPS = 32 };
 
 struct command {
-    bool json, jsonl, ignore_eos, no_special, echo, special;
+    bool json, jsonl, ignore_eos, no_special, echo, special, ignored;
     int n_predict, keep, n_logprobs;
     const char *stop_items[MAX_STOPS];
     struct fm_cli_list stops;
@@ -186,6 +186,11 @@ int fm_cmd_generate(int argc, char **argv)
          .type = FM_CLI_FLAG,
          .out = &c.jsonl,
          .help = "the input is JSONL: {\"prompt\": …, \"n\": …, \"id\": …} a line (so is any *.jsonl)"},
+        {.names = "-no-cnv,--no-conversation,--no-display-prompt,--no-warmup,--simple-io",
+         .type = FM_CLI_FLAG,
+         .out = &c.ignored,
+         .hidden = true,
+         .help = "accepted: so it is here"},
         {.names = "--no-parse-special",
          .type = FM_CLI_FLAG,
          .out = &c.no_special,
