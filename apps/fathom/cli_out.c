@@ -42,13 +42,28 @@ json_t *fm__cli_text(const char *text, size_t n)
     return value;
 }
 
+// For a terminal: control characters and bytes that are not UTF-8 (names out of a stranger's file) become '?'.
+static void make_printable(char *text)
+{
+    size_t n = strlen(text);
+    for (size_t i = 0; i < n;) {
+        utf8proc_int32_t point;
+        utf8proc_ssize_t len = utf8proc_iterate((const utf8proc_uint8_t *)text + i, (utf8proc_ssize_t)(n - i), &point);
+        if (len <= 0 || point < 0x20 || (point >= 0x7f && point < 0xa0))
+            memset(text + i, '?', len > 0 ? (size_t)len : 1);
+        i += len > 0 ? (size_t)len : 1;
+    }
+}
+
 int fm__cli_error(const char *cmd, const struct fm_error *err, bool json)
 {
     if (json) {
         fm__cli_json(json_pack("{s:{s:s, s:s, s:o, s:s}}", "error", "command", cmd, "code", fm_status_text(err->code),
                                "text", fm__cli_text(err->text, strlen(err->text)), "where", err->where));
     } else {
-        fprintf(stderr, "fathom %s: %s\n", cmd, err->text);
+        struct fm_error shown = *err;
+        make_printable(shown.text);
+        fprintf(stderr, "fathom %s: %s\n", cmd, shown.text);
     }
     return fm_status_exit_code(err->code);
 }

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "cli_engine.h"
 #include "cli_input.h"
+#include "cli_interrupt.h"
 #include "cli_out.h"
 #include "cli_settings.h"
 #include "cli_stats.h"
@@ -124,6 +125,7 @@ static fm_status evaluate(struct command *c, struct fm__perplexity_result *resul
         c->row = fm__malloc(fm__logprobs_row_bytes(c->engine.info.n_vocab));
         if (!c->row) status = fm__fail_nomem(err, "row", fm__logprobs_row_bytes(c->engine.info.n_vocab));
     }
+    fm__cli_interrupt_begin(c->engine.batcher); // from here on a file may be half-written
     if (status == FM_OK && c->base && !c->against) status = begin_file(c, tokens, n, err);
     if (status == FM_OK) {
         int32_t bos = fm_tokenizer_role(c->engine.tok, FM_TOKEN_BOS);
@@ -148,6 +150,8 @@ static fm_status evaluate(struct command *c, struct fm__perplexity_result *resul
         fm__cli_progress_end(&c->bar);
     }
     if (status == FM_OK && c->writer) status = fm__file_writer_commit(c->writer, err);
+    if (c->writer && status != FM_OK) fm__file_writer_close(c->writer), c->writer = NULL;
+    fm__cli_interrupt_end();
     free(tokens);
     return status;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Hyper-parameters from metadata: the keys all architectures share, and how positions are made to fit longer contexts.
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,6 +49,42 @@ static fm_status check_range(const char *what, int64_t value, int64_t low, int64
     if (value >= low && value <= high) return FM_OK;
     return fm__fail(err, FM_E_FORMAT, "%s: %lld, want %lld to %lld", what, (long long)value, (long long)low,
                     (long long)high);
+}
+
+// A key that may be absent must still hold a number when it is there: a default in place of a string would be a guess.
+static fm_status check_optional(const struct fm__hparams *hp, const struct fm_gguf *g, struct fm_error *err)
+{
+    static const struct {
+        const char *key;
+        bool is_integer;
+    } optional[] = {{"attention.head_count_kv", true},
+                    {"attention.key_length", true},
+                    {"attention.value_length", true},
+                    {"attention.sliding_window_pattern", true},
+                    {"rope.dimension_count", true},
+                    {"rope.scaling.original_context_length", true},
+                    {"vocab_size", true},
+                    {"attention.layer_norm_rms_epsilon", false},
+                    {"attention.layer_norm_epsilon", false},
+                    {"final_logit_softcapping", false},
+                    {"rope.freq_base", false},
+                    {"rope.freq_base_swa", false},
+                    {"rope.scale_linear", false},
+                    {"rope.scaling.factor", false},
+                    {"rope.scaling.attn_factor", false}};
+    for (size_t i = 0; i < sizeof optional / sizeof *optional; i++) {
+        char full[128];
+        int64_t integer;
+        double number;
+        const struct fm_gguf_kv *kv = find(hp, g, optional[i].key, full);
+        if (!kv) continue;
+        if (optional[i].is_integer ? !fm_gguf_kv_i64_at(kv, 0, &integer) : !fm_gguf_kv_f64_at(kv, 0, &number))
+            return fm__fail(err, FM_E_FORMAT, "%s: metadata type %d, want %s", full, (int)kv->type,
+                            optional[i].is_integer ? "an integer" : "a number");
+        if (!optional[i].is_integer && !(number >= 0 && number <= FLT_MAX))
+            return fm__fail(err, FM_E_FORMAT, "%s: %g, want a finite number, 0 or more", full, number);
+    }
+    return FM_OK;
 }
 
 static fm_status read_rope(struct fm__hparams *hp, const struct fm_gguf *g, struct fm_error *err)
@@ -104,6 +141,7 @@ static void read_vocab(struct fm__hparams *hp, const struct fm_gguf *g)
 
 static fm_status read_common(struct fm__hparams *hp, const struct fm_gguf *g, struct fm_error *err)
 {
+    FM_TRY(check_optional(hp, g, err));
     FM_TRY(fm__hp_want_i64(hp, g, "block_count", &hp->n_layers, err));
     FM_TRY(fm__hp_want_i64(hp, g, "embedding_length", &hp->d_model, err));
     FM_TRY(fm__hp_want_i64(hp, g, "attention.head_count", &hp->n_heads, err));

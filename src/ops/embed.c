@@ -8,6 +8,7 @@
 static fm_status shape(struct fm__shape *s)
 {
     FM_TRY(fm__want_rank(s, 0, 2));
+    FM_TRY(fm__want_weight_type(s, 0));
     FM_TRY(fm__want_rank(s, 1, 1));
     FM_TRY(fm__want_dtype(s, 1, FM_I32));
     s->out[0].dtype = FM_F32;

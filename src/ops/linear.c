@@ -12,6 +12,7 @@ static fm_status shape(struct fm__shape *s)
 {
     FM_TRY(fm__want_rank(s, 0, 2));
     FM_TRY(fm__want_rank(s, 1, 2));
+    FM_TRY(fm__want_weight_type(s, 1));
     fm_dtype x = s->in[0]->dtype;
     if (x != FM_F32 && x != FM_Q8A && x != FM_BF16)
         return fm__fail(s->err, FM_E_SHAPE, "linear: x is %s, want f32, q8a or bf16", fm_dtype_info(x)->name);

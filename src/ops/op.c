@@ -3,6 +3,7 @@
 #include "ops/op.h"
 
 #include "base/error.h"
+#include "tensor/blocks.h"
 
 const struct fm__op *fm__op(enum fm__op_id id)
 {
@@ -26,6 +27,13 @@ fm_status fm__want_dtype(const struct fm__shape *s, int i, fm_dtype dtype)
     if (s->in[i]->dtype == dtype) return FM_OK;
     return fm__fail(s->err, FM_E_SHAPE, "%s: input %d (%s): dtype %s, want %s", s->op, i, s->in[i]->name,
                     fm_dtype_info(s->in[i]->dtype)->name, fm_dtype_info(dtype)->name);
+}
+
+fm_status fm__want_weight_type(const struct fm__shape *s, int i)
+{
+    if (fm__is_weight_type(s->in[i]->dtype)) return FM_OK;
+    return fm__fail(s->err, FM_E_SHAPE, "%s: input %d (%s): dtype %s, want a type of weights", s->op, i, s->in[i]->name,
+                    fm_dtype_info(s->in[i]->dtype)->name);
 }
 
 fm_status fm__want_dim(const struct fm__shape *s, int i, int d, int64_t size)

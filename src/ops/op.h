@@ -42,6 +42,7 @@ const struct fm__op *fm__op(enum fm__op_id id); // never NULL for a listed id
 // Shape rules' vocabulary. Each fails with "op: what: found, want".
 fm_status fm__want_rank(const struct fm__shape *s, int i, int rank);
 fm_status fm__want_dtype(const struct fm__shape *s, int i, fm_dtype dtype);
+fm_status fm__want_weight_type(const struct fm__shape *s, int i); // f32, f16, bf16 or a block format
 fm_status fm__want_dim(const struct fm__shape *s, int i, int d, int64_t size);
 void fm__shape_like(struct fm__shape *s, int out, int in); // out = f32 with the dims of input `in`
 
