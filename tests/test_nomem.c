@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 // No memory at the n-th allocation, n = 1, 2, … until everything succeeds: opening a device and a model, planning,
-// a session, a step. Each failure is FM_E_NOMEM with a text, outputs are NULL, nothing leaks (the sanitizer run sees).
+// a session, a step; in the long run also of a whole model. Each failure is FM_E_NOMEM with a text, outputs are NULL,
+// nothing leaks (the sanitizer run sees).
 #include "support/support.h"
 
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/alloc.h"
 #include "fathom/session.h"
@@ -32,11 +35,10 @@ static fm_status build_and_step(struct everything *e, const char *device, const 
     return status;
 }
 
-static void fail_each_allocation(const char *device)
+// Of a whole model, whose every attempt takes long, all n to 256 and then every n/32-th.
+static void fail_each_allocation(const char *device, const char *path, bool every)
 {
-    char path[4096];
-    snprintf(path, sizeof path, "%s", test_data("tiny/gemma3.gguf"));
-    for (int64_t n = 0;; n++) {
+    for (int64_t n = 0;; n += every || n < 256 ? 1 : n / 32) {
         struct everything e = {0};
         struct fm_error err = {0};
         fm__alloc_fail_after(n, true);
@@ -60,17 +62,40 @@ static void fail_each_allocation(const char *device)
 static void on_cpu(void **state)
 {
     (void)state;
-    fail_each_allocation("cpu");
+    char path[4096];
+    snprintf(path, sizeof path, "%s", test_data("tiny/gemma3.gguf"));
+    fail_each_allocation("cpu", path, true);
 }
 
 static void on_sim(void **state)
 {
     (void)state;
-    fail_each_allocation("sim");
+    char path[4096];
+    snprintf(path, sizeof path, "%s", test_data("tiny/gemma3.gguf"));
+    fail_each_allocation("sim", path, true);
+}
+
+static void of_a_whole_model(void **state)
+{
+    (void)state;
+    if (!getenv("FATHOM_LONG")) {
+        printf("skipped: allocations of a whole model (./run test --long)\n");
+        skip();
+    }
+    static const char *const names[] = {"smollm2", "gemma3"};
+    int n_found = 0;
+    for (int i = 0; i < 2; i++) {
+        const char *path = test_model(names[i]);
+        if (!path) continue;
+        fail_each_allocation("cpu", path, false);
+        n_found++;
+    }
+    if (!n_found) skip();
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(on_cpu), cmocka_unit_test(on_sim)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(on_cpu), cmocka_unit_test(on_sim),
+                                       cmocka_unit_test(of_a_whole_model)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
