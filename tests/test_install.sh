@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # test-labels: noasan
-# Installs into a temporary folder and builds a small program against what lies there: with pkg-config (shared and static)
-# and as a CMake package. Checks that the shared library exports fm_ names only, the man page and the completion.
+# Installs into a temporary folder and builds a small program and the README's example against what lies there: with
+# pkg-config (shared and static) and as a CMake package; the example must answer as the installed binary does. Checks that the shared library exports fm_ names only, the man page and the completion.
 set -eu
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -24,20 +24,35 @@ int main(void)
     return status == FM_E_FORMAT && g == NULL && strcmp(fm_status_text(FM_OK), "ok") == 0 ? 0 : 1;
 }
 C
+cp "$FATHOM_SOURCE_DIR/examples/answer.c" "$tmp/"
+cflags=$(pkg-config --cflags fathom) libs=$(pkg-config --libs fathom)
+static_libs=$(pkg-config --static --libs fathom | sed 's/-lfathom//')
 # every public header compiles alone, as C and as C++ where there is such a compiler
 for header in "$prefix"/include/fathom/*.h; do
     echo "#include <fathom/$(basename "$header")>" >"$tmp/one.c"
-    cc -std=c17 -Wall -Wextra -Werror -fsyntax-only $(pkg-config --cflags fathom) "$tmp/one.c"
+    cc -std=c17 -Wall -Wextra -Werror -fsyntax-only $cflags "$tmp/one.c"
     if command -v c++ >/dev/null; then
-        cp "$tmp/one.c" "$tmp/one.cc" && c++ -fsyntax-only $(pkg-config --cflags fathom) "$tmp/one.cc"
+        cp "$tmp/one.c" "$tmp/one.cc" && c++ -fsyntax-only $cflags "$tmp/one.cc"
     fi
 done
-cc -Wall -Werror "$tmp/main.c" $(pkg-config --cflags --libs fathom) -Wl,-rpath,"$lib" -o "$tmp/shared"
-"$tmp/shared" || fail "the program linked with the shared library"
-cc "$tmp/main.c" $(pkg-config --cflags fathom) "$lib/libfathom.a" \
-    $(pkg-config --static --libs fathom | sed 's/-lfathom//') -o "$tmp/static"
-"$tmp/static" || fail "the program linked with the archive"
-ldd "$tmp/static" | grep -q libfathom && fail "the static program needs the shared library"
+# the README's example against what is installed: the shared library, the archive
+model=$FATHOM_SOURCE_DIR/tests/data/tiny/llama.gguf
+"$prefix/bin/fathom" chat -m "$model" -n 256 "the thing" >"$tmp/want" 2>/dev/null
+[ -s "$tmp/want" ] || fail "the installed binary has no answer"
+answers() {
+    "$1" "$model" "the thing" >"$tmp/got" || fail "$1: exit $?"
+    cmp "$tmp/got" "$tmp/want" || fail "$1 answers differently"
+}
+for name in main answer; do
+    cc -Wall -Werror "$tmp/$name.c" $cflags $libs -Wl,-rpath,"$lib" -o "$tmp/shared_$name"
+    cc -Wall -Werror "$tmp/$name.c" $cflags "$lib/libfathom.a" $static_libs -o "$tmp/static_$name"
+done
+for kind in shared static; do
+    "$tmp/${kind}_main" || fail "the program linked with the $kind library"
+    answers "$tmp/${kind}_answer"
+done
+ldd "$tmp/shared_answer" | grep -q libfathom || fail "the shared program does not need the shared library"
+ldd "$tmp/static_answer" | grep -q libfathom && fail "the static program needs the shared library"
 
 others=$(nm -D --defined-only "$lib/libfathom.so" | awk '{print $3}' | grep -v '^fm_[a-z0-9]' || true)
 [ -z "$others" ] || fail "the shared library exports $others"
@@ -45,19 +60,24 @@ internal=$(nm -D --defined-only "$lib/libfathom.so" | awk '{print $3}' | grep '^
 [ -z "$internal" ] || fail "the shared library exports the internal $internal"
 
 mkdir "$tmp/consumer"
-cp "$tmp/main.c" "$tmp/consumer/"
+cp "$tmp/main.c" "$tmp/answer.c" "$tmp/consumer/"
 cat >"$tmp/consumer/CMakeLists.txt" <<'C'
 cmake_minimum_required(VERSION 3.20)
 project(consumer C)
 find_package(Fathom REQUIRED)
 foreach(kind fathom fathom_static)
-  add_executable(with_${kind} main.c)
-  target_link_libraries(with_${kind} Fathom::${kind})
+  foreach(name main answer)
+    add_executable(${name}_${kind} ${name}.c)
+    target_link_libraries(${name}_${kind} Fathom::${kind})
+  endforeach()
 endforeach()
 C
 cmake -S "$tmp/consumer" -B "$tmp/consumer/build" -DCMAKE_PREFIX_PATH="$prefix" >"$tmp/log" 2>&1 || { cat "$tmp/log" && exit 1; }
 cmake --build "$tmp/consumer/build" >"$tmp/log" 2>&1 || { cat "$tmp/log" && exit 1; }
-for kind in fathom fathom_static; do "$tmp/consumer/build/with_$kind" || fail "CMake's with_$kind"; done
+for kind in fathom fathom_static; do
+    "$tmp/consumer/build/main_$kind" || fail "CMake's main_$kind"
+    answers "$tmp/consumer/build/answer_$kind"
+done
 
 "$prefix/bin/fathom" version >/dev/null
 for command in $("$prefix/bin/fathom" --help=words); do
