@@ -42,7 +42,9 @@ static void axes(const struct panel *p, const char *title)
 {
     fprintf(p->to, "<text x=\"%d\" y=\"%.0f\" class=\"title\">%s, tokens/s</text>\n", LEFT, p->top - 8, title);
     double step = p->log_scale ? 0 : step_for(p->high);
-    for (double v = p->log_scale ? p->low : 0; v <= p->high * 1.001; v = p->log_scale ? v * 10 : v + step) {
+    for (int i = 0;; i++) {
+        double v = p->log_scale ? p->low * pow(10, i) : i * step;
+        if (v > p->high * 1.001) break;
         double y = y_of(p, v);
         fprintf(p->to,
                 "<line x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\" class=\"grid\"/>"

@@ -49,7 +49,7 @@ static bool next_line(struct run *run, const char **line, size_t *n)
 static fm_status put_done(struct run *run, int index, json_t *answer, struct fm_error *err)
 {
     if (!answer) return fm__fail_nomem(err, "answer", 0);
-    if (index >= run->cap) {
+    if (!run->done || index >= run->cap) {
         int cap = 2 * index + 16;
         json_t **more = realloc(run->done, (size_t)cap * sizeof *more);
         if (!more) {

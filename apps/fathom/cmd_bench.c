@@ -33,6 +33,7 @@ struct command {
     struct fm__speed_result *results;
     struct fm_bench_line *lines;
     int n_tests;
+    char settings[FM_CLI_SETTINGS_HEX];
 };
 
 static int by_depth(const void *a, const void *b)
@@ -100,31 +101,29 @@ static fm_status run_tests(struct command *c, struct fm__speed *speed, struct fm
 static fm_status bench_model(struct command *c, struct fm_error *err)
 {
     int deepest = 0;
-    char hash[FM_CLI_SETTINGS_HEX];
     struct fm__speed speed = {0};
     FM_TRY(list_tests(c, &deepest, err));
     FM_TRY(fm__cli_engine_open(&c->engine, &c->args, err));
     if (!c->args.n_ctx) c->args.n_ctx = deepest;
     FM_TRY(fm__cli_engine_batcher(&c->engine, &c->args, c->n_together, err));
-    fm__cli_settings_hash(&c->engine, &c->args, hash);
+    fm__cli_settings_hash(&c->engine, &c->args, c->settings);
     c->out.model = c->engine.info.name;
     c->out.type = c->engine.info.type;
     c->out.kv = fm__cli_kv_in_use(&c->engine);
     c->out.level = c->engine.props.level;
     c->out.threads = c->engine.props.threads;
     c->out.n_batch = c->args.n_ubatch ? c->args.n_ubatch : c->args.n_batch ? c->args.n_batch : 512;
-    c->out.settings = hash;
+    c->out.settings = c->settings;
     c->results = calloc((size_t)c->n_tests + 1, sizeof *c->results);
     c->lines = calloc((size_t)c->n_tests + 1, sizeof *c->lines);
     if (!c->results || !c->lines) return fm__fail_nomem(err, "results", (size_t)c->n_tests * sizeof *c->results);
     if (c->out.format == FM_BENCH_TEXT)
         printf("%s (%s), KV %s, %s, %d threads, settings %s; tokens/s, median of %d\n", c->out.model, c->out.type,
-               c->out.kv, c->out.level, c->out.threads, hash, c->reps);
+               c->out.kv, c->out.level, c->out.threads, c->settings, c->reps);
     fm_status status = fm__speed_init(&speed, c->engine.batcher, c->engine.props.threads, err);
     if (status == FM_OK) status = run_tests(c, &speed, err);
     fm__speed_deinit(&speed);
     if (status == FM_OK && c->svg) status = fm__bench_svg(c->svg, &c->out, c->lines, c->n_tests, err);
-    c->out.settings = NULL;
     return status;
 }
 

@@ -27,8 +27,8 @@ struct fm_device_props {
     const char *name;  // "cpu", "sim"
     const char *level; // kernel level, or ""
     int threads;
-    int host_visible;  // 1: tensors of this device have host addresses
-    size_t alignment;  // of every tensor in its memory
+    int host_visible; // 1: tensors of this device have host addresses
+    size_t alignment; // of every tensor in its memory
 };
 
 // Opens a device by name; opts NULL: defaults. Lifetime: longer than every model and plan on it.

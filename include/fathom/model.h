@@ -18,24 +18,24 @@ struct fm_model;
 enum { FM_ROPE_FROM_MODEL, FM_ROPE_NO_SCALING, FM_ROPE_LINEAR, FM_ROPE_NTK, FM_ROPE_YARN };
 
 struct fm_model_opts {
-    struct fm_device *device;      // required; outlives the model
-    const char *const *overrides;  // n_overrides metadata overrides "KEY=TYPE:VALUE", applied before anything is read
+    struct fm_device *device;     // required; outlives the model
+    const char *const *overrides; // n_overrides metadata overrides "KEY=TYPE:VALUE", applied before anything is read
     int n_overrides;
-    int rope_scaling;              // FM_ROPE_*; how positions beyond the trained context are made to fit
-    double rope_scale;             // contexts become this many times longer than trained; 0: the model's own
-    double rope_freq_base;         // 0: the model's own
+    int rope_scaling;      // FM_ROPE_*; how positions beyond the trained context are made to fit
+    double rope_scale;     // contexts become this many times longer than trained; 0: the model's own
+    double rope_freq_base; // 0: the model's own
     void (*progress)(void *context, size_t done, size_t total); // bytes of weights; NULL: none. Any thread's caller
     void *progress_context;
 };
 
 struct fm_model_info {
-    char arch[32];        // "llama"
-    char name[128];       // general.name, or ""
-    char type[16];        // most common weight type, "q4_1"
+    char arch[32];  // "llama"
+    char name[128]; // general.name, or ""
+    char type[16];  // most common weight type, "q4_1"
     int32_t n_layers, n_vocab, d_model, n_heads, n_kv_heads;
-    int32_t n_ctx_train;  // tokens
-    uint64_t n_params;    // elements of all weights
-    uint64_t file_bytes;  // of tensor data in the file
+    int32_t n_ctx_train;   // tokens
+    uint64_t n_params;     // elements of all weights
+    uint64_t file_bytes;   // of tensor data in the file
     uint64_t weight_bytes; // on the device
 };
 

@@ -40,18 +40,18 @@ struct fm_batcher_opts {
 };
 
 struct fm_batcher_stats {
-    uint64_t n_steps, n_rows;    // plan runs and rows evaluated
-    uint64_t n_rows_logits;      // rows whose logits were made
-    uint64_t n_rows_reused;      // rows that sync found in the cache
-    uint64_t kv_bytes;           // bytes of key/value pages in use
-    uint64_t kv_bytes_most;      // the most that were in use at once
-    uint64_t kv_bytes_reserved;  // and of all pages
-    uint64_t arena_bytes;        // temporaries of the plans made so far
-    double seconds;              // spent in steps
+    uint64_t n_steps, n_rows;   // plan runs and rows evaluated
+    uint64_t n_rows_logits;     // rows whose logits were made
+    uint64_t n_rows_reused;     // rows that sync found in the cache
+    uint64_t kv_bytes;          // bytes of key/value pages in use
+    uint64_t kv_bytes_most;     // the most that were in use at once
+    uint64_t kv_bytes_reserved; // and of all pages
+    uint64_t arena_bytes;       // temporaries of the plans made so far
+    double seconds;             // spent in steps
 };
 
-FM_API fm_status fm_batcher_new(const struct fm_model *model, const struct fm_batcher_opts *opts, struct fm_batcher **out,
-                                struct fm_error *err);
+FM_API fm_status fm_batcher_new(const struct fm_model *model, const struct fm_batcher_opts *opts,
+                                struct fm_batcher **out, struct fm_error *err);
 FM_API void fm_batcher_free(struct fm_batcher *batcher); // NULL is fine; after its sessions
 FM_API void fm_batcher_get_stats(const struct fm_batcher *batcher, struct fm_batcher_stats *stats);
 
@@ -99,8 +99,8 @@ FM_API void fm_session_on_logits(struct fm_session *session, int from, fm_logits
 typedef void fm_hidden_fn(void *context, struct fm_session *session, int position, const float *hidden);
 FM_API void fm_session_on_hidden(struct fm_session *session, int from, fm_hidden_fn *fn, void *context);
 
-// Timeline and key/value pages in a file: temporary file, checksum, rename. Loading checks the model, the format and the
-// checksum, and changes the session only when all is well.
+// Timeline and key/value pages in a file: temporary file, checksum, rename. Loading checks the model, the format and
+// the checksum, and changes the session only when all is well.
 FM_API fm_status fm_session_save(const struct fm_session *session, const char *path, struct fm_error *err);
 FM_API fm_status fm_session_load(struct fm_session *session, const char *path, struct fm_error *err);
 

@@ -15,8 +15,8 @@
 #include "base/alloc.h"
 #include "base/error.h"
 
-// A pause is 40 to 140 cycles. Waking through the futex costs up to 300 µs on a virtual machine, so a worker is patient:
-// some 0.2 ms inside a run, some 2 ms between runs, which is longer than sampling a token takes.
+// A pause is 40 to 140 cycles. Waking through the futex costs up to 300 µs on a virtual machine, so a worker is
+// patient: some 0.2 ms inside a run, some 2 ms between runs, which is longer than sampling a token takes.
 enum { BARRIER_SPINS = 4000, RUN_SPINS = 40000, CACHE_LINE = 64 };
 
 struct waitable { // a number to wait on; on its own line: waiters must not slow its neighbours

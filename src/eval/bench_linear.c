@@ -104,7 +104,7 @@ static double median_seconds(struct bench *b)
 {
     const struct fm__bench_linear_args *a = b->args;
     const int reps = a->reps < 1 ? 1 : a->reps > MAX_REPS ? MAX_REPS : a->reps;
-    double seconds[MAX_REPS];
+    double seconds[MAX_REPS] = {0};
     for (int r = -2; r < reps; r++) { // two to warm up
         const int64_t copy = a->copies > 1 ? (r + 2) % a->copies : 0;
         b->call.in[1].data = b->weights + b->weight_bytes * (size_t)copy;

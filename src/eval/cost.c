@@ -72,9 +72,8 @@ struct fm__cost fm__cost_of(const struct fm__plan *plan, int i, int64_t rows, in
     double share = (double)rows / (double)plan->opts.rows; // calls have the bucket's rows
     add_bytes(plan, node, &call, share, &cost);
     if (node->op == FM__OP_LINEAR) {
-        const struct fm_tensor *w = &call.in[1];
         int weight = is_weight(plan, node, 1) ? 1 : 0;
-        w = &call.in[weight];
+        const struct fm_tensor *w = &call.in[weight];
         cost.operations = 2.0 * (double)rows * (double)fm_tensor_elements(w);
         if (call.in[1 - weight].dtype == FM_Q8A)
             cost.kind = FM__MACHINE_INT8;

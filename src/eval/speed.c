@@ -174,8 +174,8 @@ static fm_status prefill_bound(struct fm__speed *s, const struct fm__speed_test 
     double most[FM__MACHINE_KINDS] = {0};
     for (int done = 0; done < t->n;) {
         int rows = t->n - done < b->n_batch ? t->n - done : b->n_batch;
-        bool last = done + rows == t->n;
-        for (int head = 0; head <= last; head++) {
+        int n_plans = done + rows == t->n ? 2 : 1; // the head's for the last rows only
+        for (int head = 0; head < n_plans; head++) {
             struct fm__plan *plan;
             FM_TRY(fm__batcher_plan(b, head, head ? 1 : rows, &plan, err));
             for (int i = 0; i < plan->n_steps; i++) {

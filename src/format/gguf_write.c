@@ -47,7 +47,7 @@ static void put(struct bytes *b, const void *p, size_t n)
         b->failed = true;
         return;
     }
-    if (wanted > b->space) {
+    if (!b->p || wanted > b->space) {
         size_t space = wanted < SIZE_MAX / 2 ? wanted * 2 : wanted;
         uint8_t *grown = fm__realloc(b->p, space);
         if (!grown) {

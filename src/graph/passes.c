@@ -107,13 +107,20 @@ static union fm__attrs angle_attrs(const struct fm__node *rope)
     return attrs;
 }
 
+static bool same_angles(const struct fm__attr_rope *a, const struct fm__attr_rope *b)
+{
+    return a->n_rot == b->n_rot && a->scaling == b->scaling && a->base == b->base && a->factor == b->factor &&
+           a->attn_factor == b->attn_factor && a->beta_fast == b->beta_fast && a->beta_slow == b->beta_slow &&
+           a->ext_factor == b->ext_factor && a->n_ctx_orig == b->n_ctx_orig;
+}
+
 // The angles of an earlier node of the new graph, or FM__NONE.
 static fm__val find_angles(const struct fm__graph *g, const fm__val in[2], const union fm__attrs *attrs)
 {
     for (int i = 0; i < g->n_nodes; i++) {
         const struct fm__node *node = &g->nodes[i];
         if (node->op == FM__OP_ROPE_ANGLES && node->in[0] == in[0] && node->in[1] == in[1] &&
-            !memcmp(&node->attrs, attrs, sizeof *attrs))
+            same_angles(&node->attrs.rope, &attrs->rope))
             return node->out[0];
     }
     return FM__NONE;

@@ -64,7 +64,7 @@ void fm_session_free(struct fm_session *s)
     struct fm_session **at = &s->batcher->sessions;
     while (*at != s) at = &(*at)->next;
     *at = s->next;
-    drop_pages(s, 0);
+    if (s->pages) drop_pages(s, 0);
     fm__free(s->tokens);
     fm__free(s->pages);
     fm__free(s->logits);

@@ -17,7 +17,7 @@ void fm__session_header_write(const struct fm__session_header *h, uint8_t bytes[
     memset(bytes, 0, FM__SESSION_HEADER);
     memcpy(bytes, magic, 8);
     memcpy(bytes + 8, &h->fingerprint, 8);
-    memcpy(bytes + 16, h->kv_format, strlen(h->kv_format));
+    memcpy(bytes + 16, h->kv_format, strnlen(h->kv_format, 16));
     memcpy(bytes + 32, &h->page_bytes, 8);
     memcpy(bytes + 40, (const uint32_t[]){h->n_layers, h->n_tokens, h->n_done, h->n_vocab}, 16);
 }
@@ -109,7 +109,7 @@ fm_status fm_session_save(const struct fm_session *s, const char *path, struct f
 static fm_status check_sum(const struct fm__file *file, struct fm_error *err)
 {
     enum { PIECE = 1 << 20 };
-    uint8_t digest[FM__SHA256_BYTES], stored[FM__SHA256_BYTES], *piece = fm__malloc(PIECE);
+    uint8_t digest[FM__SHA256_BYTES] = {0}, stored[FM__SHA256_BYTES] = {0}, *piece = fm__malloc(PIECE);
     struct fm__sha256 *hash = fm__sha256_new();
     fm_status status = piece && hash ? FM_OK : fm__fail_nomem(err, "session file", PIECE);
     uint64_t end = file->size - FM__SHA256_BYTES;

@@ -8,12 +8,14 @@
 #include "model/arch.h"
 #include "ops/kv_format.h"
 
+// "blk.%d.x" with the layer in the place of %d; without it the format is the name.
 static void leaf_name(char name[128], const char *format, int layer)
 {
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    snprintf(name, 128, format, layer); // formats are literals of architecture files
-#pragma GCC diagnostic pop
+    const char *at = strstr(format, "%d");
+    if (at)
+        snprintf(name, 128, "%.*s%d%s", (int)(at - format), format, layer, at + 2);
+    else
+        snprintf(name, 128, "%s", format);
 }
 
 bool fm__has_weight(const struct fm__builder *b, const char *format, int layer)

@@ -109,12 +109,13 @@ extern const int8_t fm__iq4_values[16];
 // Scale and minimum s (0..7) of Q4_K and Q5_K.
 static inline void fm__k4_scale(const uint8_t scales[12], int s, int *sc, int *mn)
 {
+    int j = s & 3;
     if (s < 4) {
-        *sc = scales[s] & 63;
-        *mn = scales[4 + s] & 63;
+        *sc = scales[j] & 63;
+        *mn = scales[4 + j] & 63;
     } else {
-        *sc = (scales[4 + s] & 15) | (scales[s - 4] >> 6) << 4;
-        *mn = (scales[4 + s] >> 4) | (scales[s] >> 6) << 4;
+        *sc = (scales[8 + j] & 15) | (scales[j] >> 6) << 4;
+        *mn = (scales[8 + j] >> 4) | (scales[4 + j] >> 6) << 4;
     }
 }
 
