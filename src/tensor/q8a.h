@@ -3,17 +3,16 @@
 //
 // A row of K elements (K a multiple of 32) in blocks of 32, each array of the whole row together:
 //   | q int8 x K | d f32 x K/32 | s f32 x K/32 | h (int16, int16) x K/32 |      44 bytes a block
-// of block b with elements x:   d = max|x| / 127;   q = round_half_even(x * (127 / max|x|));   all 0 where max|x| <
-// 2^-100
+// of block b with elements x:
+//   d = max|x| / 127;   q = round_half_even(x * (127 / max|x|));   all 0 where max|x| < 2^-100
 //   h = (sum of q[0..15], sum of q[16..31]);   s = d * (float)(h[0] + h[1])
 //
-// The product of a row with a row of block-format weights w = dw * c + mw (blocks.h), c an integer:
-//   acc = 0; for each 32-block ascending, for each sub-block of it (one of 32, or two of 16 elements) ascending:
-//       acc = fma(dw * d, (float)(sum of c * q), acc)            the sum in int32: exact in any order
-//       acc = fma(mw, s, acc)                                    only types with a minimum; s = d * (float)h[i] for 16
-//       elements
-// with dw * d rounded to f32. Every level (plain C, AVX2, …, AMX, NEON) yields these bytes, whatever the batch or
-// thread.
+// The product of a row with a row of block-format weights w = dw * c + mw (blocks.h), c an integer: two chains,
+//   acc = low = 0; for each 32-block ascending, for each sub-block of it (one of 32, or two of 16 elements) ascending:
+//       acc = fma(dw * d, (float)(sum of c * q), acc)      the sum in int32: exact in any order; dw * d rounded to f32
+//       low = fma(mw, s, low)                              types with a minimum; s = d * (float)h[i] for 16 elements
+// and acc + low at the end (acc where the type has no minimum). Every level (plain C, AVX2, …, AMX, NEON) yields these
+// bytes, whatever the batch or thread.
 #ifndef FM_TENSOR_Q8A_H
 #define FM_TENSOR_Q8A_H
 
