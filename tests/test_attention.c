@@ -16,6 +16,7 @@
 #include "base/pool.h"
 #include "device/cpu/attention_cpu.h"
 #include "ops/attention.h"
+#include "tensor/q8a.h"
 
 enum { MAX_SESSIONS = 8, MAX_MAPS = 64 };
 
@@ -141,7 +142,9 @@ static void run_batch(struct world *w, const struct step *steps, int n_steps, in
     int ow = w->n_heads * w->a.head_v, n = 0;
     for (int i = 0; i < n_steps; i++) n += steps[i].n;
     size_t qs = sizeof(float) * (size_t)(qw + w->slack), ks = sizeof(float) * (size_t)(kw + w->slack);
-    size_t vs = sizeof(float) * (size_t)(vw + w->slack), os = sizeof(float) * (size_t)(ow + w->slack);
+    size_t vs = sizeof(float) * (size_t)(vw + w->slack), os = sizeof(float) * (size_t)(ow + w->slack),
+           bytes = sizeof(float) * (size_t)ow;
+    if (w->a.out_dtype == FM_Q8A) os = bytes = fm__q8a_row_bytes(ow); // stands in out[] as bytes
     char *q = malloc(qs * (size_t)n), *k = malloc(ks * (size_t)n), *v = malloc(vs * (size_t)n),
          *o = malloc(os * (size_t)n);
     int32_t *rows = malloc(sizeof(int32_t) * FM__ROW_FIELDS * (size_t)n);
@@ -174,7 +177,7 @@ static void run_batch(struct world *w, const struct step *steps, int n_steps, in
                                       .dims = {w->n_heads},
                                       .strides = {4},
                                       .data = w->sinks}},
-                              .out = {matrix(FM_F32, n, ow, os, o)},
+                              .out = {matrix((fm_dtype)w->a.out_dtype, n, ow, os, o)},
                               .attrs = &attrs,
                               .rows = n};
     attend.workspace_bytes =
@@ -190,7 +193,7 @@ static void run_batch(struct world *w, const struct step *steps, int n_steps, in
     n = 0;
     for (int i = 0; i < n_steps; i++)
         for (int r = steps[i].first; r < steps[i].first + steps[i].n; r++, n++)
-            memcpy(out[steps[i].session] + r * ow, o + os * (size_t)n, sizeof(float) * (size_t)ow);
+            memcpy(out[steps[i].session] + r * ow, o + os * (size_t)n, bytes);
     free(q), free(k), free(v), free(o), free(rows), free(attend.workspace);
 }
 
@@ -402,6 +405,38 @@ static void every_way_gives_the_same_bytes(void **state)
         }
 }
 
+// Rows for a linear to come: the reference's f32 rows quantised, whether a head is whole blocks (64, 96) or not (48).
+static void rows_may_be_q8a(void **state)
+{
+    (void)state;
+    static const struct how ways[] = {{0, 0, 1, false}, {0, 40, 3, false}, {0, 7, 2, false}, {0, 1, 1, true}};
+    for (int i = 1; i < 5; i++) {
+        struct world w;
+        float *want[MAX_SESSIONS], *out[MAX_SESSIONS];
+        world_make(&w, i, FM__KV_INT8);
+        const int ow = w.n_heads * w.a.head_v;
+        run_world(&w, (struct how){LEVEL_NONE, 0, 1, false}, want);
+        for (int s = 0; s < w.n_sessions; s++)
+            for (int r = 0; r < w.length[s]; r++) {
+                float *row = want[s] + r * ow, copy[1024];
+                memcpy(copy, row, sizeof(float) * (size_t)ow);
+                memset(row, 0, sizeof(float) * (size_t)ow);
+                fm__q8a_quantise_row(copy, ow, row);
+            }
+        w.a.out_dtype = FM_Q8A;
+        for (int level = LEVEL_NONE; level < FM__CPU_LEVELS; level++)
+            for (int k = 0; (level < 0 || level_here(level)) && k < (level < 0 ? 1 : 4); k++) {
+                struct how how = level < 0 ? (struct how){0, 0, 1, false} : ways[k];
+                how.level = level;
+                run_world(&w, how, out);
+                if (!same_out(&w, want, out))
+                    fail_msg("%s, level %d, way %d: other q8a rows", worlds[i].name, level, k);
+                free_out(&w, out);
+            }
+        free_out(&w, want), release();
+    }
+}
+
 // One key at +10 over 16K equal ones, whose values are 1 where the sink's are 0: what int8 probabilities may lose.
 static void sink_over_equal_keys_keeps_its_neighbours(void **state)
 {
@@ -510,6 +545,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reference_is_softmax),
         cmocka_unit_test(every_way_gives_the_same_bytes),
+        cmocka_unit_test(rows_may_be_q8a),
         cmocka_unit_test(sink_over_equal_keys_keeps_its_neighbours),
         cmocka_unit_test(a_new_format_needs_only_its_table),
     };

@@ -158,6 +158,8 @@ static int *out_dtype_of(enum fm__op_id op, union fm__attrs *attrs)
     case FM__OP_ACT:
     case FM__OP_ACT_MUL:
         return &attrs->act.out_dtype;
+    case FM__OP_ATTENTION:
+        return &attrs->attention.out_dtype;
     default:
         return NULL;
     }

@@ -4,6 +4,7 @@
 // One row (token, head) against the keys it sees, in blocks of 64 keys at absolute indexes:
 //   t_j = s_j (+ value bias)            s_j: score, soft-capped, plus ALiBi, all in units of log2
 //   m_b = max t_j - log2_top, p_j = exp2(t_j - m_b), l_b = sum p_j * inv_j, o_b = sum p_j * code_j
+//   (exp2 of p_j is the shorter fm__exp2_code where a format rounds p_j to 8 bits anyway: log2_top > 0)
 //   join: m' = max(m, m_b); a = exp2(m - m'), b = exp2(m_b - m'); l = l a + l_b b; o = o a + o_b b
 // Eight blocks make a chunk, joined left to right from (m, l, o) = (-inf, 0, 0); chunks are joined left to right by the
 // same rule, which is what lets workers share a long row. A block that a row does not see at all changes nothing:
@@ -41,7 +42,7 @@ struct fm__attend {
     unsigned char *scratch; // FM__ATTEND_SCRATCH bytes, 64-byte aligned
 };
 
-enum { FM__ATTEND_SCRATCH = FM__ATTEND_ROWS * (2 * FM__KV_BLOCK + 2 * FM__ATTEND_MAX_HEAD) * (int)sizeof(float) };
+enum { FM__ATTEND_SCRATCH = FM__ATTEND_ROWS * (4 * FM__KV_BLOCK + 2 * FM__ATTEND_MAX_HEAD) * (int)sizeof(float) };
 
 typedef void fm__attend_fn(const struct fm__kv_format *format, const struct fm__attend *tile);
 
@@ -54,8 +55,9 @@ struct fm__attend_state {
 };
 // `to` joined with the state of the next keys, one row of n columns.
 void fm__attend_join(const struct fm__attend_state *to, const struct fm__attend_state *from, int n);
-// Divides by l, after adding the sink (log2 units; -INFINITY: none). A row that saw no key gives zeros.
-void fm__attend_finish(float m, float l, const float *o, float sink, float *out, int n);
+// out [n] = o / l, after adding the sink (log2 units; -INFINITY: none) to l. A row that saw no key gives zeros.
+typedef void fm__attend_finish_fn(const struct fm__attend_state *row, float sink, float *out, int n);
+fm__attend_finish_fn fm__attend_finish;
 
 // What heads need beside the tensors, from attributes alone.
 struct fm__attend_heads {
@@ -93,6 +95,34 @@ static inline float fm__exp2(float x)
     float power;
     memcpy(&power, &bits, sizeof power);
     return p * power;
+}
+
+// exp2 for x <= 8 where the result is about to be rounded to 8 bits: relative error 1.1e-4, exactly 1 at 0, 2^-100 at
+// least (and for NaN), so that no lane needs a mask. Degree 3, fitted as above.
+#define FM__EXP2_CODE_C1 0x1.62f5fap-1f
+#define FM__EXP2_CODE_C2 0x1.f00c52p-3f
+#define FM__EXP2_CODE_C3 0x1.c2a218p-5f
+#define FM__EXP2_CODE_LEAST -100.0f
+static inline float fm__exp2_code(float x)
+{
+    x = x > FM__EXP2_CODE_LEAST ? x : FM__EXP2_CODE_LEAST;
+    float n = rintf(x), f = x - n;
+    float p = fmaf(FM__EXP2_CODE_C3, f, FM__EXP2_CODE_C2);
+    p = fmaf(p, f, FM__EXP2_CODE_C1);
+    p = fmaf(p, f, 1.0f);
+    int32_t bits;
+    memcpy(&bits, &p, sizeof bits);
+    bits += (int32_t)n * (1 << 23);
+    memcpy(&p, &bits, sizeof p);
+    return p;
+}
+
+// What o is multiplied by in the end.
+static inline float fm__attend_inverse(float m, float l, float sink)
+{
+    float top = fmaxf(m, sink), a = fm__exp2(m - top);
+    l = fmaf(l, a, fm__exp2(sink - top));
+    return l > 0.0f ? a / l : 0.0f;
 }
 
 // tanh by exp2, absolute error 1e-7: (1 - e) / (1 + e) with e = exp(-2|x|), and the sign.

@@ -3,6 +3,7 @@
 #include "ops/attention.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 #include "ops/rows_out.h"
 
@@ -47,11 +48,11 @@ static float finish_scores(const struct fm__attend *t, int r, int block, struct 
 
 // Scores to probabilities in place, exactly zero where masked; returns their weighted sum: 16 lanes of four, then a
 // tree, as a 512-bit register would.
-static float probabilities(float *s, float m, const float *inv, struct span seen)
+static float probabilities(float *s, float m, const float *inv, struct span seen, bool coded)
 {
     float lanes[16] = {0};
     for (int j = 0; j < FM__KV_BLOCK; j++) {
-        s[j] = j < seen.lo || j >= seen.hi ? 0.0f : fm__exp2(s[j] - m);
+        s[j] = j < seen.lo || j >= seen.hi ? 0.0f : coded ? fm__exp2_code(s[j] - m) : fm__exp2(s[j] - m);
         if (s[j] != 0.0f) lanes[j % 16] = fmaf(s[j], inv ? inv[j] : 1.0f, lanes[j % 16]);
     }
     return fm__sum16(lanes);
@@ -65,12 +66,10 @@ void fm__attend_join(const struct fm__attend_state *to, const struct fm__attend_
     for (int e = 0; e < n; e++) to->o[e] = fmaf(from->o[e], b, to->o[e] * a);
 }
 
-void fm__attend_finish(float m, float l, const float *o, float sink, float *out, int n)
+void fm__attend_finish(const struct fm__attend_state *row, float sink, float *out, int n)
 {
-    float top = fmaxf(m, sink), a = fm__exp2(m - top);
-    l = fmaf(l, a, fm__exp2(sink - top));
-    float inv = l > 0.0f ? a / l : 0.0f;
-    for (int e = 0; e < n; e++) out[e] = fmaf(o[e], inv, 0.0f); // the addition makes -0 one zero with 0
+    float inv = fm__attend_inverse(*row->m, *row->l, sink);
+    for (int e = 0; e < n; e++) out[e] = fmaf(row->o[e], inv, 0.0f); // the addition makes -0 one zero with 0
 }
 
 void fm__attend_ref(const struct fm__kv_format *f, const struct fm__attend *t)
@@ -95,7 +94,7 @@ void fm__attend_ref(const struct fm__kv_format *f, const struct fm__attend *t)
         for (int r = 0; r < t->n_rows; r++) {
             float *sr = s + r * FM__KV_BLOCK;
             mb[r] = finish_scores(t, r, b, seen[r], f->value_scales ? bias : NULL, sr) - f->log2_top;
-            lb[r] = probabilities(sr, mb[r], f->value_scales ? inv : NULL, seen[r]);
+            lb[r] = probabilities(sr, mb[r], f->value_scales ? inv : NULL, seen[r], f->log2_top > 0.0f);
         }
         f->mix(&t->dims, t->blocks[b], &(struct fm__kv_mix){t->n_rows, n_keys, s, ob, t->o_stride});
         for (int r = 0; r < t->n_rows; r++)
@@ -182,7 +181,7 @@ static void attend_row(const struct fm__call *call, int64_t i, int h, int n_head
         fm__attend_join(&(struct fm__attend_state){&m, &l, o}, &(struct fm__attend_state){&mc, &lc, oc}, d.head_v);
     }
     float sink = call->n_in > 4 && call->in[4].data ? ((const float *)call->in[4].data)[h] * FM__LOG2E : nothing;
-    fm__attend_finish(m, l, o, sink, out, d.head_v);
+    fm__attend_finish(&(struct fm__attend_state){&m, &l, o}, sink, out, d.head_v);
 }
 
 // Scratch of a tile, one prepared query, one f32 row of the output.

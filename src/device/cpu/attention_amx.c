@@ -35,16 +35,18 @@ FM_ALWAYS void stores_before_tiles(void)
     __asm__ volatile("" : : : "memory");
 }
 
-FM_ALWAYS void tile_scores(const struct fm__attend *t, const struct int8_tile *g, const void *block, int32_t *s)
+// s [16, 64] i32; excess [16, 16]: what the dots start from.
+FM_ALWAYS void tile_scores(const struct fm__attend *t, const struct int8_tile *g, const void *block, const void *excess,
+                           int32_t *s)
 {
     const char *q = t->prepared, *keys = block;
     const size_t group = (size_t)16 * g->k_pad;
     int e = 0;
     stores_before_tiles();
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    _tile_loadd(0, excess, 64);
+    _tile_loadd(1, excess, 64);
+    _tile_loadd(2, excess, 64);
+    _tile_loadd(3, excess, 64);
     for (; e + 64 <= g->k_pad; e += 64) {
         _tile_loadd(4, q + e, g->query_bytes);
         _tile_loadd(5, keys + e * 16, 64);
@@ -106,6 +108,8 @@ FM_ALWAYS void tile_mix(const struct int8_tile *g, const uint8_t *p, const void 
     }
 }
 
+// Products run a step ahead of the vector units or a step behind them, so that nobody waits for the other:
+//   scores of block i + 1 | o joined with block i - 1 | probabilities of i | mix of i | maxima of i + 1
 static void attend_tile(const struct fm__kv_format *f, const struct fm__attend *t)
 {
     if (t->n_rows <= FEW_ROWS) { // measured: no faster with tiles, memory is what they wait for
@@ -114,19 +118,35 @@ static void attend_tile(const struct fm__kv_format *f, const struct fm__attend *
     }
     struct zmm_scratch *w = (struct zmm_scratch *)t->scratch;
     struct int8_tile g = int8_begin(f, t);
-    bool masked, next_masked;
-    int turn = 0, next;
+    const struct block_list list = blocks_to_visit(t);
+    struct int8_block now = {0, 0, w->s[0], (uint8_t *)w->p, &w->factors[0]};
+    struct int8_block next = {0, 0, w->s[1], (uint8_t *)w->p, &w->factors[1]};
+    for (int r = 0; r < t->n_rows; r++)
+        _mm512_store_si512(w->excess[r], _mm512_set1_epi32(-query_tail(&g, t->prepared, r).excess));
     configure(t->n_rows, g.k_pad % 64);
-    int b = next_block(t, 0, &masked);
-    if (b < FM__ATTEND_BLOCKS) tile_scores(t, &g, t->blocks[b], (int32_t *)w->s[0]);
-    for (; b < FM__ATTEND_BLOCKS; b = next, masked = next_masked, turn ^= 1) {
-        next = next_block(t, b + 1, &next_masked);
-        if (next < FM__ATTEND_BLOCKS) tile_scores(t, &g, t->blocks[next], (int32_t *)w->s[turn ^ 1]);
-        int8_softmax(t, &g, w, w->s[turn], b, masked);
-        tile_mix(&g, (const uint8_t *)w->p, t->blocks[b], (int32_t *)w->ob);
-        int8_join(t, &g, w, 0);
+    if (list.n) {
+        now.b = list.b[0];
+        tile_scores(t, &g, t->blocks[now.b], w->excess, (int32_t *)now.s);
+        block_scores_done(t, &g, w, now, list.masked[0]);
+        join_maxima(w, &g.state, g.log2_top, now.f);
+    }
+    for (int i = 0; i < list.n; i++) {
+        const bool more = i + 1 < list.n;
+        next.b = more ? list.b[i + 1] : 0;
+        if (more) tile_scores(t, &g, t->blocks[next.b], w->excess, (int32_t *)next.s);
+        if (i) int8_join(t, &g, w, next); // its factors are still those of block i - 1
+        block_probabilities(t, &g, w, now, list.masked[i]);
+        join_sums(w, &g.state, now.f);
+        tile_mix(&g, now.p, t->blocks[now.b], (int32_t *)w->ob);
+        if (more) {
+            block_scores_done(t, &g, w, next, list.masked[i + 1]);
+            join_maxima(w, &g.state, g.log2_top, next.f);
+        }
+        const struct int8_block done = now;
+        now = next, next = done;
     }
     _tile_release();
+    if (list.n) int8_join(t, &g, w, next);
     end_rows(t, &g.state);
 }
 

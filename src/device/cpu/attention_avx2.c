@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Attention with AVX2 and FMA: row by row, registers of eight lanes; the order of every sum is that of ops/attention.h.
-// Caps and slopes are rare and go to the reference.
 #include <immintrin.h>
+#include <stdbool.h>
 
 #include "base/cpuinfo.h"
 #include "device/cpu/attention_cpu.h"
@@ -23,6 +23,26 @@ FM_ALWAYS __m256 exp2_ymm(__m256 x)
     p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.0f));
     const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
     return _mm256_and_ps(in, _mm256_mul_ps(p, _mm256_castsi256_ps(power)));
+}
+
+// fm__exp2_code of eight numbers.
+FM_ALWAYS __m256 exp2_code_ymm(__m256 x)
+{
+    x = _mm256_max_ps(x, _mm256_set1_ps(FM__EXP2_CODE_LEAST)); // a NaN gives the second
+    const __m256 n = _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = _mm256_sub_ps(x, n);
+    __m256 p = _mm256_fmadd_ps(_mm256_set1_ps(FM__EXP2_CODE_C3), f, _mm256_set1_ps(FM__EXP2_CODE_C2));
+    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(FM__EXP2_CODE_C1));
+    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.0f));
+    const __m256i power = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), power));
+}
+
+// fm__tanh of eight numbers.
+FM_ALWAYS __m256 tanh_ymm(__m256 x)
+{
+    const __m256 one = _mm256_set1_ps(1.0f), sign = _mm256_set1_ps(-0.0f);
+    const __m256 e = exp2_ymm(_mm256_mul_ps(_mm256_andnot_ps(sign, x), _mm256_set1_ps(-2.0f * FM__LOG2E)));
+    return _mm256_or_ps(_mm256_div_ps(_mm256_sub_ps(one, e), _mm256_add_ps(one, e)), _mm256_and_ps(sign, x));
 }
 
 // --- products -----------------------------------------------------------------------------------------------------
@@ -118,6 +138,22 @@ FM_ALWAYS void int8_mix(const struct fm__kv_dims *d, struct avx2_scratch *w, con
 
 // --- softmax of one row against one block -------------------------------------------------------------------------
 
+// Cap and slope of the scores of block b.
+static void bend(const struct fm__attend *t, int r, int b, float *s)
+{
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    for (int j = 0; j < FM__KV_BLOCK; j += 8) {
+        __m256 x = _mm256_loadu_ps(s + j);
+        if (t->cap_in != 0.0f)
+            x = _mm256_mul_ps(tanh_ymm(_mm256_mul_ps(x, _mm256_set1_ps(t->cap_in))), _mm256_set1_ps(t->cap_out));
+        if (t->alibi) {
+            const __m256i distance = _mm256_add_epi32(lane, _mm256_set1_epi32(b * FM__KV_BLOCK + j - t->at[r]));
+            x = _mm256_fmadd_ps(_mm256_set1_ps(t->slope[r]), _mm256_cvtepi32_ps(distance), x);
+        }
+        _mm256_storeu_ps(s + j, x);
+    }
+}
+
 // Masks and biases the scores; the maximum.
 FM_ALWAYS float finish_scores(float *s, const float *bias, int lo, int hi)
 {
@@ -140,11 +176,14 @@ FM_ALWAYS float finish_scores(float *s, const float *bias, int lo, int hi)
     return m;
 }
 
+// inv: of the values' scales, for a format whose probabilities become codes; NULL for floats.
 FM_ALWAYS float probabilities(float *s, float m, const float *inv)
 {
     __m256 sum[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
     for (int j = 0; j < FM__KV_BLOCK; j += 8) {
-        const __m256 p = exp2_ymm(_mm256_sub_ps(_mm256_loadu_ps(s + j), _mm256_set1_ps(m)));
+        const __m256 x = _mm256_loadu_ps(s + j), y = _mm256_sub_ps(x, _mm256_set1_ps(m));
+        const __m256 seen = _mm256_cmp_ps(x, _mm256_set1_ps(-INFINITY), _CMP_NEQ_UQ);
+        const __m256 p = inv ? _mm256_and_ps(exp2_code_ymm(y), seen) : exp2_ymm(y);
         __m256 f = inv ? _mm256_loadu_ps(inv + j) : _mm256_set1_ps(1.0f);
         f = _mm256_and_ps(f, _mm256_cmp_ps(p, _mm256_setzero_ps(), _CMP_NEQ_UQ));
         sum[j / 8 % 2] = _mm256_fmadd_ps(p, f, sum[j / 8 % 2]);
@@ -153,6 +192,16 @@ FM_ALWAYS float probabilities(float *s, float m, const float *inv)
     float lanes[16];
     _mm256_storeu_ps(lanes, sum[0]), _mm256_storeu_ps(lanes + 8, sum[1]);
     return fm__sum16(lanes);
+}
+
+static void finish_row(const struct fm__attend_state *row, float sink, float *out, int n)
+{
+    const float inv = fm__attend_inverse(*row->m, *row->l, sink);
+    int e = 0;
+    for (; e + 8 <= n; e += 8)
+        _mm256_storeu_ps(out + e,
+                         _mm256_fmadd_ps(_mm256_loadu_ps(row->o + e), _mm256_set1_ps(inv), _mm256_setzero_ps()));
+    for (; e < n; e++) out[e] = fmaf(row->o[e], inv, 0.0f);
 }
 
 static void join_row(int n, float a, float b, const float *ob, float *o)
@@ -182,15 +231,17 @@ FM_ALWAYS void float_mix(load_fn *load, const struct fm__kv_dims *d, struct avx2
     int e = 0;
     for (; e + 64 <= d->head_v; e += 64) float_mix_columns(load, 8, d, w, e, block);
     for (; e + 8 <= d->head_v; e += 8) float_mix_columns(load, 1, d, w, e, block);
+    if (e < d->head_v) float_mix_columns(load, 1, d, w, d->head_v - 8, block); // some of them twice
 }
 
 // Scores and mixes of the four formats behind one loop; `load` is NULL for int8.
 FM_ALWAYS void attend(load_fn *load, const struct fm__kv_format *f, const struct fm__attend *t)
 {
-    if (t->cap_in != 0.0f || t->alibi || (load && t->dims.head_v % 8)) {
+    if (load && t->dims.head_v < 8) { // no register of values would lie within the block
         fm__attend_ref(f, t);
         return;
     }
+    const bool bent = t->cap_in != 0.0f || t->alibi;
     struct avx2_scratch *w = (struct avx2_scratch *)t->scratch;
     const size_t q_bytes = f->query_bytes(&t->dims);
     for (int r = 0; r < t->n_rows; r++) {
@@ -207,6 +258,7 @@ FM_ALWAYS void attend(load_fn *load, const struct fm__kv_format *f, const struct
                 int8_scores(&t->dims, q, t->blocks[b], w->s);
                 f->value_scales(&t->dims, t->blocks[b], w->bias, w->inv);
             }
+            if (bent) bend(t, r, b, w->s);
             float mb = finish_scores(w->s, load ? NULL : w->bias, lo, hi) - f->log2_top;
             float lb = probabilities(w->s, mb, load ? NULL : w->inv);
             if (load)
@@ -245,4 +297,5 @@ const struct fm__attend_level fm__attend_avx2 = {
             [FM__KV_INT8] = {.attend = attend_int8},
         },
     .join = join_rows,
+    .finish = finish_row,
 };

@@ -103,7 +103,7 @@ static void float_bend(const struct fm__attend *t, struct zmm_scratch *w, int b,
 static void float_probabilities(const struct fm__attend *t, struct zmm_scratch *w)
 {
     for (int r = 0; r < t->n_rows; r++) {
-        const __m512 ref = _mm512_set1_ps(w->ref[r]);
+        const __m512 ref = _mm512_set1_ps(w->factors[0].ref[r]);
         __m512 sum = _mm512_setzero_ps();
         for (int c = 0; c < 4; c++) {
             const __m512 p = exp2_zmm(_mm512_sub_ps(_mm512_load_ps(w->s[0] + r * FM__KV_BLOCK + 16 * c), ref));
@@ -117,7 +117,7 @@ static void float_probabilities(const struct fm__attend *t, struct zmm_scratch *
 static void float_join(const struct fm__attend *t, int v_pad, const struct zmm_scratch *w)
 {
     for (int r = 0; r < t->n_rows; r++) {
-        const __m512 a = _mm512_set1_ps(w->a[r]), b = _mm512_set1_ps(w->b[r]);
+        const __m512 a = _mm512_set1_ps(w->factors[0].a[r]), b = _mm512_set1_ps(w->factors[0].b[r]);
         float *o = t->o + r * t->o_stride;
         for (int e = 0; e < v_pad; e += 16) {
             const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(o + e), a);
@@ -132,20 +132,21 @@ FM_ALWAYS void attend_float(load_fn *load, const struct fm__attend *t)
     const int v_pad = fm__kv_pad16(t->dims.head_v);
     const size_t q_bytes = (sizeof(float) * (size_t)t->dims.head_k + 63) / 64 * 64;
     struct zmm_row_state state = begin_rows(t, w, v_pad);
-    bool masked;
-    for (int b = next_block(t, 0, &masked); b < FM__ATTEND_BLOCKS; b = next_block(t, b + 1, &masked)) {
+    const struct block_list list = blocks_to_visit(t);
+    for (int i = 0; i < list.n; i++) {
+        const int b = list.b[i], left = list.high - b * FM__KV_BLOCK,
+                  n_keys = left < FM__KV_BLOCK ? left : FM__KV_BLOCK;
         const void *block = t->blocks[b];
-        const int n_keys = 64 - __builtin_clzll(seen_by_rows(t, b).some);
 #define CALL(n)                                                                                             \
     float_scores_of_rows(load, n, t->dims.head_k,                                                           \
                          (struct queries){(const char *)t->prepared + (size_t)r * q_bytes, q_bytes}, block, \
                          w->s[0] + r * FM__KV_BLOCK)
         BY_ROWS(CALL)
 #undef CALL
-        float_bend(t, w, b, masked);
-        join_maxima(w, &state, 0.0f);
+        float_bend(t, w, b, list.masked[i]);
+        join_maxima(w, &state, 0.0f, &w->factors[0]);
         float_probabilities(t, w);
-        join_sums(w, &state);
+        join_sums(w, &state, &w->factors[0]);
 #define CALL(n)                                 \
     float_mix_of_rows(load, n, &t->dims, block, \
                       (struct fm__kv_mix){n, n_keys, w->p + r * FM__KV_BLOCK, w->ob + r * v_pad, v_pad})
@@ -193,6 +194,16 @@ static void join_rows(int n_rows, int n, int64_t stride, const struct fm__attend
             const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(o), ra);
             _mm512_storeu_ps(o, _mm512_fmadd_ps(_mm512_loadu_ps(from->o + r * stride + e), rb, x));
         }
+    }
+}
+
+static void finish_row(const struct fm__attend_state *row, float sink, float *out, int n)
+{
+    const __m512 inv = _mm512_set1_ps(fm__attend_inverse(*row->m, *row->l, sink));
+    for (int e = 0; e < n; e += 16) {
+        const __mmask16 m = (__mmask16)(n - e < 16 ? 0xffffu >> (16 - (n - e)) : 0xffffu);
+        const __m512 x = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(m, row->o + e), inv, _mm512_setzero_ps());
+        _mm512_mask_storeu_ps(out + e, m, x);
     }
 }
 
@@ -269,4 +280,5 @@ const struct fm__attend_level fm__attend_avx512 = {
             [FM__KV_INT8] = {.attend = attend_int8, .prepare = prepare_int8, .encode = encode_int8},
         },
     .join = join_rows,
+    .finish = finish_row,
 };

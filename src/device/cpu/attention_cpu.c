@@ -11,9 +11,11 @@
 #include "device/cpu/attention_cpu.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "base/cpuinfo.h"
+#include "device/cpu/linear.h"
 #include "ops/rows_out.h"
 
 enum { FM__SPLIT_ROWS = 32 };
@@ -26,6 +28,7 @@ struct job {
     const struct fm__attr_attention *a;
     int n_heads, group, v_stride;
     size_t query_bytes, block_bytes;
+    fm__q8a_quantise_fn *quantise;
     int64_t cell_chunks; // chunks that a run can touch: cells a (row, head) has in the workspace
 };
 
@@ -142,25 +145,48 @@ static int64_t cell_floats(const struct job *j, int64_t rows)
 
 // --- results --------------------------------------------------------------------------------------------------------
 
-// Where row's f32 output is put together: its place, or the workspace where the output has another type.
-static float *out_row(const struct job *j, int64_t row)
+// Whether heads are stored one by one: f32, and q8a where a head is whole blocks. Else a row's f32 is put together in
+// the workspace first.
+static bool by_heads(const struct fm__call *call, int head_v)
 {
-    const struct fm_tensor *out = &j->call->out[0];
-    if (out->dtype == FM_F32) return (float *)((char *)out->data + row * out->strides[0]);
+    fm_dtype dtype = call->out[0].dtype;
+    return dtype == FM_F32 || (dtype == FM_Q8A && head_v % FM__Q8A_BLOCK == 0);
+}
+
+static float *gathered_row(const struct job *j, int64_t row)
+{
     return (float *)j->call->workspace + cell_floats(j, j->call->rows) + row * j->n_heads * j->dims.head_v;
 }
 
 static void store_row(const struct job *j, int64_t row)
 {
-    if (j->call->out[0].dtype != FM_F32)
-        fm__store_row(out_row(j, row), (int64_t)j->n_heads * j->dims.head_v, &j->call->out[0], row);
+    if (!by_heads(j->call, j->dims.head_v))
+        fm__store_row(gathered_row(j, row), (int64_t)j->n_heads * j->dims.head_v, &j->call->out[0], row);
 }
 
-static void finish_pair(const struct job *j, int64_t row, int head, float m, float l, const float *o)
+// One head's blocks to their places in the row's arrays (tensor/q8a.h).
+static void store_q8a(const struct job *j, int64_t row, int head, const float *o)
 {
-    bool sinks = j->call->n_in > 4 && j->call->in[4].data;
-    float sink = sinks ? ((const float *)j->call->in[4].data)[head] * FM__LOG2E : -INFINITY;
-    fm__attend_finish(m, l, o, sink, out_row(j, row) + (int64_t)head * j->dims.head_v, j->dims.head_v);
+    const int64_t all = (int64_t)j->n_heads * j->dims.head_v, n = j->dims.head_v, at = head * n;
+    char *to = (char *)j->call->out[0].data + (size_t)row * fm__q8a_row_bytes(all);
+    _Alignas(4) char q8a[FM__ATTEND_MAX_HEAD / FM__Q8A_BLOCK * FM__Q8A_BLOCK_BYTES];
+    j->quantise(o, n, q8a);
+    memcpy(to + at, q8a, (size_t)n);
+    memcpy((float *)fm__q8a_d(to, all) + at / 32, fm__q8a_d(q8a, n), (size_t)n / 8);
+    memcpy((float *)fm__q8a_s(to, all) + at / 32, fm__q8a_s(q8a, n), (size_t)n / 8);
+    memcpy((int16_t *)fm__q8a_h(to, all) + at / 16, fm__q8a_h(q8a, n), (size_t)n / 8);
+}
+
+static void finish_pair(const struct job *j, int64_t row, int head, const struct fm__attend_state *state)
+{
+    const struct fm_tensor *out = &j->call->out[0];
+    bool sinks = j->call->n_in > 4 && j->call->in[4].data, direct = by_heads(j->call, j->dims.head_v);
+    float sink = sinks ? ((const float *)j->call->in[4].data)[head] * FM__LOG2E : -INFINITY, o[FM__ATTEND_MAX_HEAD];
+    float *to = o;
+    if (out->dtype == FM_F32) to = (float *)((char *)out->data + row * out->strides[0]) + head * j->dims.head_v;
+    if (!direct) to = gathered_row(j, row) + (int64_t)head * j->dims.head_v;
+    j->k.finish(state, sink, to, j->dims.head_v);
+    if (to == o) store_q8a(j, row, head, o);
 }
 
 // --- many rows ------------------------------------------------------------------------------------------------------
@@ -222,7 +248,7 @@ static void attend_set(const struct job *j, const struct run *run, int kv_head, 
         struct fm__attend_state s = state_at(j, tiles + i * size + query);
         for (int r = 0; r < tile_rows(pairs, pair0); r++)
             finish_pair(j, run->row0 + (pair0 + r) / j->group, kv_head * j->group + (int)((pair0 + r) % j->group),
-                        s.m[r], s.l[r], s.o + r * j->v_stride);
+                        &(struct fm__attend_state){&s.m[r], &s.l[r], s.o + r * j->v_stride});
     }
 }
 
@@ -239,7 +265,7 @@ static void many_rows(const struct job *j, struct fm__worker *w)
         begin += sets * j->a->n_kv;
         row += run.n_rows;
     }
-    if (j->call->out[0].dtype == FM_F32) return;
+    if (by_heads(j->call, j->dims.head_v)) return;
     fm__worker_barrier(w);
     for (int64_t row = w->index; row < j->call->rows; row += w->count) store_row(j, row);
 }
@@ -293,7 +319,7 @@ static void join_row(const struct job *j, const struct run *run, int64_t row, in
         from.m += pair, from.l += pair, from.o += pair * j->v_stride;
         j->k.join(1, j->dims.head_v, j->v_stride, &s, &from);
     }
-    finish_pair(j, row, head, s.m[0], s.l[0], s.o);
+    finish_pair(j, row, head, &s);
 }
 
 static void few_rows(const struct job *j, struct fm__worker *w)
@@ -307,7 +333,7 @@ static void few_rows(const struct job *j, struct fm__worker *w)
         row += run.n_rows;
     }
     fm__worker_barrier(w);
-    bool whole = j->call->out[0].dtype != FM_F32; // one worker makes a row's heads, because it stores the row
+    bool whole = !by_heads(j->call, j->dims.head_v); // one worker makes a row's heads, because it stores the row
     for (int64_t row0 = 0; row0 < j->call->rows;) {
         struct run run = run_at(j, row0);
         for (int64_t row = row0; row < row0 + run.n_rows; row++) {
@@ -346,10 +372,11 @@ static const struct fm__attend_level *const levels[] = {
 struct fm__attend_kernels fm__attend_kernels(int format, int cpu_level)
 {
     const struct fm__kv_format *f = fm__kv_format(format);
-    struct fm__attend_kernels k = {f, {fm__attend_ref, f->prepare, f->encode}, join_ref};
+    struct fm__attend_kernels k = {f, {fm__attend_ref, f->prepare, f->encode}, join_ref, fm__attend_finish};
     for (int i = 0; levels[i]; i++) {
         if (levels[i]->cpu_level > cpu_level) continue;
         if (levels[i]->join) k.join = levels[i]->join;
+        if (levels[i]->finish) k.finish = levels[i]->finish;
         if (format >= FM__KV_BUILTIN) continue;
         const struct fm__attend_twin *twin = &levels[i]->formats[format];
         if (twin->attend) k.twin.attend = twin->attend;
@@ -364,6 +391,7 @@ static struct job new_job(const struct fm__call *call, int level)
     const struct fm__attr_attention *a = &call->attrs->attention;
     struct job j = {.call = call, .a = a, .dims = {a->head_k, a->head_v}, .heads = fm__attend_heads(a)};
     j.k = fm__attend_kernels(a->kv_format, level);
+    j.quantise = fm__q8a_quantiser(level);
     j.n_heads = fm__attend_n_heads(call);
     j.group = j.n_heads / a->n_kv;
     j.v_stride = fm__kv_pad16(a->head_v);
@@ -380,8 +408,8 @@ size_t fm__cpu_attention_workspace(const struct fm__call *call, int n_workers)
     (void)n_workers;
     struct job j = new_job(call, FM__CPU_REF);
     int64_t few = call->rows < FM__SPLIT_ROWS ? call->rows : FM__SPLIT_ROWS, row = (int64_t)j.n_heads * j.dims.head_v;
-    int64_t many_floats = call->out[0].dtype == FM_F32 ? 0 : call->rows * row;
-    int64_t few_floats = cell_floats(&j, few) + (call->out[0].dtype == FM_F32 ? 0 : few * row);
+    bool direct = by_heads(call, j.dims.head_v);
+    int64_t many_floats = direct ? 0 : call->rows * row, few_floats = cell_floats(&j, few) + (direct ? 0 : few * row);
     return sizeof(float) * (size_t)(few_floats > many_floats ? few_floats : many_floats);
 }
 

@@ -21,7 +21,8 @@ typedef void fm__attend_join_fn(int n_rows, int n, int64_t stride, const struct 
 struct fm__attend_level {
     int cpu_level; // enum fm__cpu_level
     struct fm__attend_twin formats[FM__KV_BUILTIN];
-    fm__attend_join_fn *join; // NULL as above
+    fm__attend_join_fn *join; // NULL as above, finish too
+    fm__attend_finish_fn *finish;
 };
 
 // What the driver calls for a format at a level: never NULL inside. Formats beyond the built-in ones get the reference.
@@ -29,6 +30,7 @@ struct fm__attend_kernels {
     const struct fm__kv_format *format;
     struct fm__attend_twin twin;
     fm__attend_join_fn *join;
+    fm__attend_finish_fn *finish;
 };
 struct fm__attend_kernels fm__attend_kernels(int format, int cpu_level);
 

@@ -30,14 +30,25 @@ FM_ALWAYS struct int8_tile int8_begin(const struct fm__kv_format *f, const struc
                               .state = begin_rows(t, (struct zmm_scratch *)t->scratch, v_pad)};
 }
 
-// s [R, 64] i32: dots of R rows (u8 key codes, so 128 * sum of the query's codes too much) with all 64 keys. `fetch`:
-// bytes as many as the keys' that are wanted soon.
+// The row's scale, and 128 * sum of its codes, which the dots with u8 key codes are too large by.
+struct query_tail {
+    float scale;
+    int32_t excess;
+};
+FM_ALWAYS struct query_tail query_tail(const struct int8_tile *g, const void *prepared, int row)
+{
+    struct query_tail tail;
+    memcpy(&tail, (const char *)prepared + (size_t)(row + 1) * g->query_bytes - 64, sizeof tail);
+    return tail;
+}
+
+// s [R, 64] i32: dots of R rows with all 64 keys. `fetch`: bytes as many as the keys' that are wanted soon.
 FM_ALWAYS void scores_of_rows(const struct int8_tile *g, int n_rows, const char *q, const char *keys, int32_t *s,
                               const char *fetch)
 {
     __m512i acc[4][4];
     for (int r = 0; r < n_rows; r++)
-        for (int c = 0; c < 4; c++) acc[r][c] = _mm512_setzero_si512();
+        for (int c = 0; c < 4; c++) acc[r][c] = _mm512_set1_epi32(-query_tail(g, q, r).excess);
     for (int e = 0; e < g->k_pad; e += 4) {
         __m512i k[4];
         for (int c = 0; c < 4; c++) {
@@ -129,15 +140,19 @@ FM_ALWAYS __m512 load_scales(const char *at)
     return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16));
 }
 
-// Block b of a tile; its rows' scores, probabilities and lanes lie from row `row` of the scratch on.
+// Block b of a tile; its rows' lanes and factors lie from row `row` on, and so do scores and probabilities from s and
+// p.
 struct int8_block {
     int b, row;
+    float *s;
+    uint8_t *p;
+    struct zmm_factors *f;
 };
 
 enum { PLAIN = 1, MASKED = 2 };
 
 // Dots to scores in place, and the 16-lane maxima of each row.
-FM_ALWAYS void int8_scores(const struct fm__attend *t, const struct int8_tile *g, struct zmm_scratch *w, float *scores,
+FM_ALWAYS void int8_scores(const struct fm__attend *t, const struct int8_tile *g, struct zmm_scratch *w,
                            struct int8_block at, int flags)
 {
     const char *scales = (const char *)t->blocks[at.b] + g->scales_at;
@@ -147,16 +162,12 @@ FM_ALWAYS void int8_scores(const struct fm__attend *t, const struct int8_tile *g
         bias[c] = _mm512_load_ps((const float *)(scales + 256) + 16 * c);
     }
     for (int r = 0; r < t->n_rows; r++) {
-        const char *tail = (const char *)t->prepared + (size_t)(r + 1) * g->query_bytes - 64;
-        float *s = scores + (at.row + r) * FM__KV_BLOCK, q_scale;
-        int32_t excess;
-        memcpy(&q_scale, tail, 4), memcpy(&excess, tail + 4, 4);
-        const __m512 qs = _mm512_set1_ps(q_scale);
-        const __m512i ex = _mm512_set1_epi32(excess);
+        float *s = at.s + (at.row + r) * FM__KV_BLOCK;
+        const __m512 qs = _mm512_set1_ps(query_tail(g, t->prepared, r).scale);
         const uint64_t seen = flags & MASKED ? visible(t, r, at.b) : 0;
         __m512 x[4];
         for (int c = 0; c < 4; c++) {
-            const __m512 dot = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(s + 16 * c), ex));
+            const __m512 dot = _mm512_cvtepi32_ps(_mm512_load_si512(s + 16 * c));
             x[c] = _mm512_mul_ps(_mm512_mul_ps(dot, scale[c]), qs);
             if (!(flags & PLAIN)) x[c] = bend(t, r, at.b * FM__KV_BLOCK + 16 * c, x[c]);
             x[c] = _mm512_add_ps(x[c], bias[c]);
@@ -169,19 +180,19 @@ FM_ALWAYS void int8_scores(const struct fm__attend *t, const struct int8_tile *g
 
 // Scores to u8 probabilities, and the 16-lane sums of each row.
 FM_ALWAYS void int8_probabilities(const struct fm__attend *t, const struct int8_tile *g, struct zmm_scratch *w,
-                                  const float *scores, struct int8_block at, int flags)
+                                  struct int8_block at, int flags)
 {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     __m512 inv[4];
     for (int c = 0; c < 4; c++) inv[c] = load_scales((const char *)t->blocks[at.b] + g->scales_at + 128 + 32 * c);
     for (int r = 0; r < t->n_rows; r++) {
-        const float *s = scores + (at.row + r) * FM__KV_BLOCK;
-        const __m512 ref = _mm512_set1_ps(w->ref[at.row + r]);
+        const float *s = at.s + (at.row + r) * FM__KV_BLOCK;
+        const __m512 ref = _mm512_set1_ps(at.f->ref[at.row + r]);
         const uint64_t seen = flags & MASKED ? visible(t, r, at.b) : 0;
         __m512 sum = _mm512_setzero_ps();
         __m512i code[4];
         for (int c = 0; c < 4; c++) {
-            const __m512 p = exp2_zmm(_mm512_sub_ps(_mm512_load_ps(s + 16 * c), ref));
+            const __m512 p = exp2_code_zmm(_mm512_sub_ps(_mm512_load_ps(s + 16 * c), ref));
             // what lies behind a masked key may be anything, also NaN
             const __m512 f = flags & MASKED ? _mm512_maskz_mov_ps((__mmask16)(seen >> 16 * c), inv[c]) : inv[c];
             sum = _mm512_fmadd_ps(p, f, sum);
@@ -189,17 +200,19 @@ FM_ALWAYS void int8_probabilities(const struct fm__attend *t, const struct int8_
         }
         _mm512_store_ps(w->lanes[at.row + r], sum);
         const __m512i low = _mm512_packs_epi32(code[0], code[1]), high = _mm512_packs_epi32(code[2], code[3]);
-        _mm512_store_si512((uint8_t *)w->p + (at.row + r) * FM__KV_BLOCK,
+        _mm512_store_si512(at.p + (at.row + r) * FM__KV_BLOCK,
                            _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high)));
     }
 }
 
-FM_ALWAYS void int8_join(const struct fm__attend *t, const struct int8_tile *g, const struct zmm_scratch *w, int row)
+// o joined with the block's ob [.., v_pad] i32.
+FM_ALWAYS void int8_join(const struct fm__attend *t, const struct int8_tile *g, const struct zmm_scratch *w,
+                         struct int8_block at)
 {
     for (int r = 0; r < t->n_rows; r++) {
-        const __m512 a = _mm512_set1_ps(w->a[row + r]), b = _mm512_set1_ps(w->b[row + r]);
+        const __m512 a = _mm512_set1_ps(at.f->a[at.row + r]), b = _mm512_set1_ps(at.f->b[at.row + r]);
         float *o = t->o + r * t->o_stride;
-        const int32_t *ob = (const int32_t *)w->ob + (row + r) * g->v_pad;
+        const int32_t *ob = (const int32_t *)w->ob + (at.row + r) * g->v_pad;
         for (int e = 0; e < g->v_pad; e += 16) {
             const __m512 x = _mm512_cvtepi32_ps(_mm512_load_si512(ob + e));
             _mm512_storeu_ps(o + e, _mm512_fmadd_ps(x, b, _mm512_mul_ps(_mm512_loadu_ps(o + e), a)));
@@ -216,61 +229,36 @@ FM_ALWAYS void int8_join(const struct fm__attend *t, const struct int8_tile *g, 
     else                         \
         call(PLAIN)
 
-FM_ALWAYS void block_scores_done(const struct fm__attend *t, const struct int8_tile *g, struct zmm_scratch *w, float *s,
+FM_ALWAYS void block_scores_done(const struct fm__attend *t, const struct int8_tile *g, struct zmm_scratch *w,
                                  struct int8_block at, bool masked)
 {
-#define CALL(flags) int8_scores(t, g, w, s, at, flags)
+#define CALL(flags) int8_scores(t, g, w, at, flags)
     WITH_FLAGS(masked, CALL);
 #undef CALL
 }
 
 FM_ALWAYS void block_probabilities(const struct fm__attend *t, const struct int8_tile *g, struct zmm_scratch *w,
-                                   const float *s, struct int8_block at, bool masked)
+                                   struct int8_block at, bool masked)
 {
-#define CALL(flags) int8_probabilities(t, g, w, s, at, flags)
+#define CALL(flags) int8_probabilities(t, g, w, at, flags)
     WITH_FLAGS(masked, CALL);
 #undef CALL
-}
-
-// The softmax of one block whose dots lie in s: leaves u8 probabilities and join factors.
-FM_ALWAYS void int8_softmax(const struct fm__attend *t, struct int8_tile *g, struct zmm_scratch *w, float *s, int b,
-                            bool masked)
-{
-    block_scores_done(t, g, w, s, (struct int8_block){b, 0}, masked);
-    join_maxima(w, &g->state, g->log2_top);
-    block_probabilities(t, g, w, s, (struct int8_block){b, 0}, masked);
-    join_sums(w, &g->state);
-}
-
-// The next block from b on that any row sees; FM__ATTEND_BLOCKS when there is none.
-FM_ALWAYS int next_block(const struct fm__attend *t, int b, bool *masked)
-{
-    for (; b < FM__ATTEND_BLOCKS; b++) {
-        struct seen seen = seen_by_rows(t, b);
-        *masked = ~seen.all != 0;
-        if (seen.some) break;
-    }
-    return b;
 }
 
 // --- one to four rows -----------------------------------------------------------------------------------------------
 
 enum { FEW_ROWS = 4 };
 
-struct int8_list {
-    int n, b[FM__ATTEND_BLOCKS];
-    bool masked[FM__ATTEND_BLOCKS];
-};
-
 // Maxima of (block, row) pairs into the state, block after block; factors for all joins.
 FM_ALWAYS void few_maxima(struct zmm_scratch *w, struct int8_tile *g, int n_rows, int n_blocks)
 {
     const __mmask16 rows = (__mmask16)(0xffffu >> (16 - n_rows));
-    _mm512_store_ps(w->ref, _mm512_sub_ps(max_of_rows(w->lanes), _mm512_set1_ps(g->log2_top)));
+    struct zmm_factors *f = &w->factors[0];
+    _mm512_store_ps(f->ref, _mm512_sub_ps(max_of_rows(w->lanes), _mm512_set1_ps(g->log2_top)));
     for (int i = 0; i < n_blocks; i++) {
-        const __m512 mb = _mm512_maskz_loadu_ps(rows, w->ref + i * n_rows), top = _mm512_max_ps(g->state.m, mb);
-        _mm512_mask_storeu_ps(w->a + i * n_rows, rows, exp2_zmm(_mm512_sub_ps(g->state.m, top)));
-        _mm512_mask_storeu_ps(w->b + i * n_rows, rows, exp2_zmm(_mm512_sub_ps(mb, top)));
+        const __m512 mb = _mm512_maskz_loadu_ps(rows, f->ref + i * n_rows), top = _mm512_max_ps(g->state.m, mb);
+        _mm512_mask_storeu_ps(f->a + i * n_rows, rows, exp2_zmm(_mm512_sub_ps(g->state.m, top)));
+        _mm512_mask_storeu_ps(f->b + i * n_rows, rows, exp2_zmm(_mm512_sub_ps(mb, top)));
         g->state.m = top;
     }
 }
@@ -278,17 +266,18 @@ FM_ALWAYS void few_maxima(struct zmm_scratch *w, struct int8_tile *g, int n_rows
 FM_ALWAYS void few_sums(struct zmm_scratch *w, struct int8_tile *g, int n_rows, int n_blocks)
 {
     const __mmask16 rows = (__mmask16)(0xffffu >> (16 - n_rows));
+    const struct zmm_factors *f = &w->factors[0];
     _Alignas(64) float sums[16];
     _mm512_store_ps(sums, sum_of_rows(w->lanes));
     for (int i = 0; i < n_blocks; i++) {
-        const __m512 a = _mm512_maskz_loadu_ps(rows, w->a + i * n_rows),
-                     b = _mm512_maskz_loadu_ps(rows, w->b + i * n_rows);
+        const __m512 a = _mm512_maskz_loadu_ps(rows, f->a + i * n_rows),
+                     b = _mm512_maskz_loadu_ps(rows, f->b + i * n_rows);
         g->state.l = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(rows, sums + i * n_rows), b, _mm512_mul_ps(g->state.l, a));
     }
 }
 
 // Where the keys of list entry i lie; beyond the list, of the work that follows; at last the block at hand.
-FM_ALWAYS const char *keys_to_come(const struct fm__attend *t, const struct int8_list *list, int i, const void *here)
+FM_ALWAYS const char *keys_to_come(const struct fm__attend *t, const struct block_list *list, int i, const void *here)
 {
     const void *p = i < list->n ? t->blocks[list->b[i]] : i - list->n < FM__ATTEND_BLOCKS ? t->then[i - list->n] : NULL;
     return p ? p : here;
@@ -297,32 +286,30 @@ FM_ALWAYS const char *keys_to_come(const struct fm__attend *t, const struct int8
 static void attend_few(const struct fm__attend *t, struct int8_tile *g)
 {
     struct zmm_scratch *w = (struct zmm_scratch *)t->scratch;
-    struct int8_list list = {0};
+    const struct block_list list = blocks_to_visit(t);
     const int n_rows = t->n_rows, step = n_rows > 2 ? 4 : 8;
-    for (int b = next_block(t, 0, &list.masked[0]); b < FM__ATTEND_BLOCKS;) {
-        list.b[list.n++] = b;
-        bool masked;
-        b = next_block(t, b + 1, &masked);
-        if (b < FM__ATTEND_BLOCKS) list.masked[list.n] = masked;
-    }
     for (int i0 = 0; i0 < list.n; i0 += step) {
         const int n = list.n - i0 < step ? list.n - i0 : step;
+        struct int8_block at = {.s = w->s[0], .p = (uint8_t *)w->p, .f = &w->factors[0]};
         for (int i = 0; i < n; i++) {
-            const char *block = t->blocks[list.b[i0 + i]];
-            const struct int8_block at = {list.b[i0 + i], i * n_rows};
+            at.b = list.b[i0 + i], at.row = i * n_rows;
+            const char *block = t->blocks[at.b];
             for (int k = 0; k < 512; k += 64) _mm_prefetch(block + g->scales_at + k, _MM_HINT_T0);
-            block_scores(t, g, block, (int32_t *)w->s[0] + at.row * FM__KV_BLOCK, block + g->values_at);
-            block_scores_done(t, g, w, w->s[0], at, list.masked[i0 + i]);
+            block_scores(t, g, block, (int32_t *)at.s + at.row * FM__KV_BLOCK, block + g->values_at);
+            block_scores_done(t, g, w, at, list.masked[i0 + i]);
         }
         few_maxima(w, g, n_rows, n);
-        for (int i = 0; i < n; i++)
-            block_probabilities(t, g, w, w->s[0], (struct int8_block){list.b[i0 + i], i * n_rows}, list.masked[i0 + i]);
+        for (int i = 0; i < n; i++) {
+            at.b = list.b[i0 + i], at.row = i * n_rows;
+            block_probabilities(t, g, w, at, list.masked[i0 + i]);
+        }
         few_sums(w, g, n_rows, n);
         for (int i = 0; i < n; i++) {
-            const char *block = t->blocks[list.b[i0 + i]];
-            block_mix(t, g, (const uint8_t *)w->p + i * n_rows * FM__KV_BLOCK, block,
-                      (int32_t *)w->ob + i * n_rows * g->v_pad, keys_to_come(t, &list, i0 + step + i, block));
-            int8_join(t, g, w, i * n_rows);
+            at.b = list.b[i0 + i], at.row = i * n_rows;
+            const char *block = t->blocks[at.b];
+            block_mix(t, g, at.p + at.row * FM__KV_BLOCK, block, (int32_t *)w->ob + at.row * g->v_pad,
+                      keys_to_come(t, &list, i0 + step + i, block));
+            int8_join(t, g, w, at);
         }
     }
     end_rows(t, &g->state);
@@ -336,13 +323,17 @@ static void attend_int8(const struct fm__kv_format *f, const struct fm__attend *
         attend_few(t, &g);
         return;
     }
-    bool masked;
-    for (int b = next_block(t, 0, &masked); b < FM__ATTEND_BLOCKS; b = next_block(t, b + 1, &masked)) {
-        const char *block = t->blocks[b];
-        block_scores(t, &g, block, (int32_t *)w->s[0], block + g.values_at);
-        int8_softmax(t, &g, w, w->s[0], b, masked);
-        block_mix(t, &g, (const uint8_t *)w->p, block, (int32_t *)w->ob, block);
-        int8_join(t, &g, w, 0);
+    const struct block_list list = blocks_to_visit(t);
+    for (int i = 0; i < list.n; i++) {
+        const struct int8_block at = {list.b[i], 0, w->s[0], (uint8_t *)w->p, &w->factors[0]};
+        const char *block = t->blocks[at.b];
+        block_scores(t, &g, block, (int32_t *)at.s, block + g.values_at);
+        block_scores_done(t, &g, w, at, list.masked[i]);
+        join_maxima(w, &g.state, g.log2_top, at.f);
+        block_probabilities(t, &g, w, at, list.masked[i]);
+        join_sums(w, &g.state, at.f);
+        block_mix(t, &g, at.p, block, (int32_t *)w->ob, block);
+        int8_join(t, &g, w, at);
     }
     end_rows(t, &g.state);
 }

@@ -15,12 +15,18 @@
 #define FM_ALWAYS static inline __attribute__((always_inline))
 
 // What a block's softmax works on; lies in fm__attend.scratch. Sized for the largest head.
+// The gaps keep what is read and what is written at the same time from being a multiple of 4096 bytes apart: a load
+// would wait for such a store.
 struct zmm_scratch {
-    float s[2][FM__ATTEND_ROWS * FM__KV_BLOCK]; // scores, f32 or i32; two so that products may run ahead
-    float p[FM__ATTEND_ROWS * FM__KV_BLOCK];    // probabilities, f32 or u8
-    float lanes[FM__ATTEND_ROWS][16];           // maxima or sums before they are reduced
-    float a[FM__ATTEND_ROWS], b[FM__ATTEND_ROWS], ref[FM__ATTEND_ROWS];
-    float ob[FM__ATTEND_ROWS * FM__ATTEND_MAX_HEAD]; // the block's o, f32 or i32
+    float s[2][FM__ATTEND_ROWS * FM__KV_BLOCK + 48]; // scores, f32 or i32; two so that products may run ahead
+    float p[FM__ATTEND_ROWS * FM__KV_BLOCK + 48];    // probabilities, f32 or u8
+    float lanes[FM__ATTEND_ROWS][16];                // maxima or sums before they are reduced
+    int32_t excess[FM__ATTEND_ROWS][16];             // what the dots start from, AMX
+    struct zmm_factors {
+        float ref[FM__ATTEND_ROWS]; // what scores lose before exp2
+        float a[FM__ATTEND_ROWS], b[FM__ATTEND_ROWS];
+    } factors[2];
+    float ob[FM__ATTEND_ROWS * FM__ATTEND_MAX_HEAD + 48]; // the block's o, f32 or i32
 };
 _Static_assert(sizeof(struct zmm_scratch) <= FM__ATTEND_SCRATCH, "scratch of a tile");
 
@@ -35,6 +41,18 @@ FM_ALWAYS __m512 exp2_zmm(__m512 x)
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(FM__EXP2_C1));
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
     return _mm512_maskz_scalef_ps(in, p, n);
+}
+
+// fm__exp2_code of 16 numbers. Adding 1.5 * 2^23 rounds to whole numbers, and leaves them in the low bits.
+FM_ALWAYS __m512 exp2_code_zmm(__m512 x)
+{
+    const __m512 whole = _mm512_set1_ps(0x1.8p23f);
+    x = _mm512_max_ps(x, _mm512_set1_ps(FM__EXP2_CODE_LEAST)); // a NaN gives the second
+    const __m512 n = _mm512_add_ps(x, whole), f = _mm512_sub_ps(x, _mm512_sub_ps(n, whole));
+    __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(FM__EXP2_CODE_C3), f, _mm512_set1_ps(FM__EXP2_CODE_C2));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(FM__EXP2_CODE_C1));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(n), 23)));
 }
 
 // fm__tanh of 16 numbers.
@@ -76,18 +94,25 @@ FM_ALWAYS uint64_t visible(const struct fm__attend *t, int r, int block)
     return (~UINT64_C(0) >> (64 - hi)) & (~UINT64_C(0) << lo);
 }
 
-// The union over rows decides whether the block is visited, the intersection whether masks are needed.
-struct seen {
-    uint64_t some, all;
+// The blocks that some row sees keys of; masked unless all rows see all of it. high: the last key anyone sees, plus
+// one.
+struct block_list {
+    int n, high, b[FM__ATTEND_BLOCKS];
+    bool masked[FM__ATTEND_BLOCKS];
 };
-FM_ALWAYS struct seen seen_by_rows(const struct fm__attend *t, int block)
+FM_ALWAYS struct block_list blocks_to_visit(const struct fm__attend *t)
 {
-    struct seen s = {0, ~UINT64_C(0)};
-    for (int r = 0; r < t->n_rows; r++) {
-        uint64_t v = visible(t, r, block);
-        s.some |= v, s.all &= v;
+    const __mmask16 rows = (__mmask16)(0xffffu >> (16 - t->n_rows));
+    const __m512i first = _mm512_maskz_loadu_epi32(rows, t->first), last = _mm512_maskz_loadu_epi32(rows, t->last);
+    const __mmask16 seeing = _mm512_mask_cmplt_epi32_mask(rows, first, last);
+    const int low = _mm512_mask_reduce_min_epi32(seeing, first), all_from = _mm512_mask_reduce_max_epi32(rows, first),
+              all_to = _mm512_mask_reduce_min_epi32(rows, last);
+    struct block_list list = {.high = _mm512_mask_reduce_max_epi32(seeing, last)};
+    for (int b = low / FM__KV_BLOCK; seeing && b * FM__KV_BLOCK < list.high; b++) {
+        list.masked[list.n] = all_from > b * FM__KV_BLOCK || all_to < (b + 1) * FM__KV_BLOCK;
+        list.b[list.n++] = b;
     }
-    return s;
+    return list;
 }
 
 // Cap and slope: rare, so apart from the common path.
@@ -107,20 +132,20 @@ struct zmm_row_state {
     __m512 m, l;
 };
 
-// Maxima of the block (w->lanes) into the state: fills w->ref (what scores lose before exp2), w->a and w->b.
-FM_ALWAYS void join_maxima(struct zmm_scratch *w, struct zmm_row_state *s, float log2_top)
+// Maxima of the block (w->lanes) into the state, and the factors of the block.
+FM_ALWAYS void join_maxima(struct zmm_scratch *w, struct zmm_row_state *s, float log2_top, struct zmm_factors *to)
 {
     const __m512 mb = _mm512_sub_ps(max_of_rows(w->lanes), _mm512_set1_ps(log2_top)), top = _mm512_max_ps(s->m, mb);
-    _mm512_store_ps(w->ref, mb);
-    _mm512_store_ps(w->a, exp2_zmm(_mm512_sub_ps(s->m, top)));
-    _mm512_store_ps(w->b, exp2_zmm(_mm512_sub_ps(mb, top)));
+    _mm512_store_ps(to->ref, mb);
+    _mm512_store_ps(to->a, exp2_zmm(_mm512_sub_ps(s->m, top)));
+    _mm512_store_ps(to->b, exp2_zmm(_mm512_sub_ps(mb, top)));
     s->m = top;
 }
 
 // Sums of the block (w->lanes) into the state.
-FM_ALWAYS void join_sums(struct zmm_scratch *w, struct zmm_row_state *s)
+FM_ALWAYS void join_sums(struct zmm_scratch *w, struct zmm_row_state *s, const struct zmm_factors *f)
 {
-    s->l = _mm512_fmadd_ps(sum_of_rows(w->lanes), _mm512_load_ps(w->b), _mm512_mul_ps(s->l, _mm512_load_ps(w->a)));
+    s->l = _mm512_fmadd_ps(sum_of_rows(w->lanes), _mm512_load_ps(f->b), _mm512_mul_ps(s->l, _mm512_load_ps(f->a)));
 }
 
 // A tile starts from nothing.
