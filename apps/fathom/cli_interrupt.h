@@ -12,8 +12,8 @@ struct fm_batcher;
 void fm__cli_interrupt_begin(struct fm_batcher *batcher);
 void fm__cli_interrupt_end(void);
 
-// A conversation at a terminal: from here on SIGINT stops answers (between begin and end) and else does nothing, however
-// often it comes; SIGTERM ends the program.
+// A conversation at a terminal: from here on SIGINT stops answers (between begin and end) and else does nothing,
+// however often it comes; SIGTERM ends the program.
 void fm__cli_interrupt_ignore(void);
 
 bool fm__cli_interrupted(void); // since the last begin

@@ -319,7 +319,7 @@ static row_fn *const rows[FM_DTYPE_COUNT] = {[FM_F32] = row_f32,
 bool fm__quantise_row(fm_dtype dtype, const float *src, int64_t n, void *dst)
 {
     if (dtype == FM_Q8A) fm__q8a_quantise_row(src, n, dst);
-    if (!fm__is_weight_type(dtype)) return dtype == FM_Q8A;
+    if ((unsigned)dtype >= FM_DTYPE_COUNT || !rows[dtype]) return dtype == FM_Q8A;
     rows[dtype](src, n, dst);
     return true;
 }

@@ -13,8 +13,8 @@ struct fm__kernel {
     size_t (*workspace)(const struct fm__call *largest, int n_workers); // shared scratch; NULL: none
 };
 
-// The kernel for a call of this op, given the highest level allowed. `largest` has the bucket's full row count, dtypes and
-// layouts. A kernel without a fast form runs the op's reference on worker 0: then `run` is NULL.
+// The kernel for a call of this op, given the highest level allowed. `largest` has the bucket's full row count, dtypes
+// and layouts. A kernel without a fast form runs the op's reference on worker 0: then `run` is NULL.
 struct fm__kernel fm__kernel_select(enum fm__op_id op, const struct fm__call *largest, int level);
 
 #endif

@@ -14,7 +14,10 @@ struct entry {
     size_t (*workspace)(const struct fm__call *largest, int n_workers);
 };
 
-#define KERNEL(level, act, min_rows, name) {FM__CPU_##level, FM_##act, min_rows, #name, fm__##name, NULL}
+#define KERNEL(level, act, min_rows, name)                           \
+    {                                                                \
+        FM__CPU_##level, FM_##act, min_rows, #name, fm__##name, NULL \
+    }
 static const struct entry table[] = {
 #if defined(__x86_64__)
     KERNEL(AVX2, F32, 0, linear_f32_avx2),
