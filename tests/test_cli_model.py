@@ -555,7 +555,11 @@ class Chat(Command):
         if not os.path.exists(model):
             print("skipped: the default model is not in the cache (fathom pull smollm2)")
             self.skipTest("no default model")
-        self.assertIn("Paris", self.out("chat", "-m", model, "What is the capital of France? Answer with one word."))
+        args = ("chat", "-m", model, "What is the capital of France? Answer with one word.", "--stats")
+        got = self.json(*args)
+        self.assertIn("Paris", got["text"])
+        stats = got["stats"]  # weights, what is reserved for keys and values, 64 MB for all the rest
+        self.assertLess(stats["peak_bytes"], 1.15 * os.path.getsize(model) + stats["kv_reserved_bytes"] + 64e6)
 
 
 class Terminal(Command):
