@@ -268,7 +268,7 @@ def peak_memory(session, path):
     cmd = [session.ours.binary, "generate", "-m", path, "-p", STORY, "-n", "256", "-c", "1024", "--ignore-eos", "-ctk", "int8", "-ctv", "int8", "--json", "--stats"]
     text = session.runner.output([shutil.which("time"), "-v", *cmd])
     peak, stats = tools.parse_time_v(text), next((o["stats"] for o in tools.objects(text) if "stats" in o), None)
-    return peak and stats and {"value": peak / 1e6, "unit": "MB", "file_bytes": os.path.getsize(path), "kv_bytes": stats["kv_bytes"],
+    return peak and stats and {"value": peak / 1e6, "unit": "MB", "file_bytes": os.path.getsize(path), "kv_bytes": stats["kv_used_bytes"],
                                "command": "time -v " + tools.shown(cmd, path, False)}
 
 
