@@ -107,7 +107,7 @@ class Session:
         """Its path, or None said aloud; pulled if it is not here."""
         if name not in self.models:
             folder = os.environ.get("FATHOM_MODELS") or os.path.join(peers_build.cache_folder(), "models")
-            path = os.path.join(folder, FILES[name])
+            path = os.path.abspath(os.path.join(folder, FILES[name]))
             if not os.path.exists(path) and not os.environ.get("FATHOM_MODELS"):
                 subprocess.run([self.ours.binary, "pull", name], stdout=subprocess.DEVNULL, check=False)
             if not os.path.exists(path):

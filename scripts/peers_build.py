@@ -114,7 +114,7 @@ def add_barrier(path):
 
 def build_llama(key):
     """The folder with its binaries."""
-    given = os.environ.get("LLAMA_BIN")
+    given = os.environ.get("LLAMA_BIN") and os.path.abspath(os.environ["LLAMA_BIN"])
     folder = os.path.join(cache_folder(), "peers", f"llama-{LLAMA_VERSION}-{key}")
     if given or built(folder, LLAMA_TOOLS):
         return given or built(folder, LLAMA_TOOLS)
@@ -127,7 +127,7 @@ def build_llama(key):
 
 def build_ik(key):
     """The folder with its binaries, or None if there is no source."""
-    given = os.environ.get("IK_BIN")
+    given = os.environ.get("IK_BIN") and os.path.abspath(os.environ["IK_BIN"])
     folder = os.path.join(cache_folder(), "peers", f"ik-{IK_COMMIT}-{key}")
     if given or built(folder, IK_TOOLS):
         return given or built(folder, IK_TOOLS)

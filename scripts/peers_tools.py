@@ -12,6 +12,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 PREFILL = 512
@@ -69,6 +70,7 @@ class Runner:
     def __init__(self, wrap, limit):
         self.wrap, self.limit = shlex.split(wrap), limit
         self.threads = len(os.sched_getaffinity(0))
+        self.folder = tempfile.TemporaryDirectory(prefix="fathom-peers-")  # ik_llama.cpp leaves a llama.log where it runs
         self.env = dict(os.environ, OMP_PROC_BIND="true", OMP_NUM_THREADS=str(self.threads))
 
     def output(self, cmd):
@@ -76,7 +78,7 @@ class Runner:
         return self.outputs(cmd)[2]
 
     def outputs(self, cmd):
-        done = subprocess.run([*self.wrap, "timeout", str(self.limit), *cmd], env=self.env, capture_output=True, check=False)
+        done = subprocess.run([*self.wrap, "timeout", str(self.limit), *cmd], env=self.env, cwd=self.folder.name, capture_output=True, check=False)
         out, err = (s.decode("utf-8", "replace") for s in (done.stdout, done.stderr))
         return done.returncode, out, out + "\n" + err
 
