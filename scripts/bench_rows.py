@@ -40,7 +40,7 @@ def split(row):
 
 def title(row):
     model, kind, depth = split(row)
-    if model == "kernels":
+    if model in ("kernels", "machine"):
         return kind
     words = {"prefill": "prefill 512", "decode": "decode"}.get(kind, OWN_NAMES.get(kind, kind))
     return f"{MODEL_NAMES.get(model, model)}: {words}" + (f" at depth {depth:,}" if depth else "")

@@ -305,11 +305,15 @@ def measure_own(session, model):
 
 
 def measure_kernels(session):
-    """Products alone; `bench --kernels` repeats and takes medians itself. The rows of one process, or none."""
-    if not any(session.wanted("kernels/" + n) for n in ("", "f32 x f32 512x1536x576")) or session.out_of_time():
+    """What the machine can do, then products alone; `bench --kernels` repeats and takes medians itself."""
+    if not session.wanted("kernels/f32 x f32 512x1536x576") or session.out_of_time():
         return
     if any(r["row"].startswith("kernels/") for r in session.results.old) and not session.args.again:
         return
+    cmd = [session.ours.binary, "bench", "--machine", "--json", "-t", str(session.runner.threads)]
+    for name, o in tools.parse_machine(session.runner.output(cmd)).items():
+        got = {"value": o["value"], "unit": o["unit"], "command": tools.shown(cmd, None, False)}
+        session.results.add("turn", "machine/" + name, session.ours, {}, 1, got)
     cmd = [session.ours.binary, "bench", "--kernels", "--json", "-t", str(session.runner.threads), "-r", "2" if session.args.quick else "7"]
     text = session.runner.output(cmd)
     found = tools.parse_kernels(text)

@@ -5,10 +5,12 @@
 A test is (kind, depth): 512 tokens of a prompt ("prefill"), or tokens one after another ("decode"), after `depth` tokens.
 One command fills a context once and measures both kinds there. parse() turns output into {test: {"value", "samples", …}}.
 """
+import atexit
 import json
 import os
 import re
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -70,7 +72,8 @@ class Runner:
     def __init__(self, wrap, limit):
         self.wrap, self.limit = shlex.split(wrap), limit
         self.threads = len(os.sched_getaffinity(0))
-        self.folder = tempfile.TemporaryDirectory(prefix="fathom-peers-")  # ik_llama.cpp leaves a llama.log where it runs
+        self.folder = tempfile.mkdtemp(prefix="fathom-peers-")  # ik_llama.cpp leaves a llama.log where it runs
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         self.env = dict(os.environ, OMP_PROC_BIND="true", OMP_NUM_THREADS=str(self.threads))
 
     def output(self, cmd):
@@ -78,7 +81,7 @@ class Runner:
         return self.outputs(cmd)[2]
 
     def outputs(self, cmd):
-        done = subprocess.run([*self.wrap, "timeout", str(self.limit), *cmd], env=self.env, cwd=self.folder.name, capture_output=True, check=False)
+        done = subprocess.run([*self.wrap, "timeout", str(self.limit), *cmd], env=self.env, cwd=self.folder, capture_output=True, check=False)
         out, err = (s.decode("utf-8", "replace") for s in (done.stdout, done.stderr))
         return done.returncode, out, out + "\n" + err
 
@@ -216,8 +219,14 @@ def parse_time_v(text):
 
 
 def parse_kernels(text):
-    """{name of the product: its line}, without those that have no kernel."""
-    return {o["name"]: o for o in objects(text) if o.get("unit") == "GOP/s" and o.get("value") and " x " in o.get("name", "")}
+    """{name of the product: its line}; one that has no kernel is worth 0."""
+    found = {o["name"]: o for o in objects(text) if o.get("unit") == "GOP/s" and " x " in o.get("name", "")}
+    return {name: {**{k: v for k, v in o.items() if v is not None}, "value": o["value"] or 0} for name, o in found.items()}
+
+
+def parse_machine(text):
+    """{name of the loop: its line}"""
+    return {o["name"]: o for o in objects(text) if o.get("unit") in ("GB/s", "GOP/s") and o.get("value")}
 
 
 def parse_plan(text, n=8):

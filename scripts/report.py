@@ -4,8 +4,8 @@
 
 Of a row the newest series of the newest commit counts; figures are medians of its turns. What a person has to say about a
 row (why it was missed, two attempts and their profiles) stands in docs/benchmarks-notes.md under a heading
-"## ROW" (every CPU) or "## ROW on CPU" (CPU: part of its name, or its key) and is put below the row, so that making the page
-anew loses nothing. A note whose row is nowhere is an error. --check: exit 1 if a file is not what would be written.
+"## ROW" (every CPU) or "## ROW on CPU" (CPU: part of its name, or its key) and is put below the row ("## kernels": below the
+table of products), so that making the page anew loses nothing. A note whose row is nowhere is an error. --check: exit 1 if a file is not what would be written.
 """
 import argparse
 import json
@@ -104,9 +104,11 @@ def judge_kernel(row, rows, amx):
     kind, share = goal
     have = ours["share"]
     if kind == "bf16":
-        plain = rows.get("kernels/bf16 x bf16 512x1536x576", {}).get("fathom")
-        have = ours["median"] / plain["bound"] if plain and plain["bound"] else None
+        peak = max((e["fathom"]["median"] for r, e in rows.items() if r.startswith("machine/bf16") and e["fathom"]), default=None)
+        have = ours["median"] / peak if peak else None
     asked = f"≥ {share * 100:.0f} % of " + ("bf16's peak" if kind == "bf16" else "the peak")
+    if ours["median"] == 0:
+        return asked, ["there is no kernel yet"]
     if have is None:
         return asked, None
     return asked, [] if have >= share else [f"{have * 100:.0f} %"]
@@ -162,7 +164,7 @@ def ratio_cell(row, entry):
 
 def speed_table(rows, amx):
     lines = ["| row | fathom | better peer | its flags | ratio | asked | bound | share | verdict |", "|---" * 9 + "|"]
-    for row in sorted((r for r in rows if rows[r]["fathom"] and not r.startswith("kernels/")), key=order):
+    for row in sorted((r for r in rows if rows[r]["fathom"] and split(r)[0] in bench_rows.MODEL_NAMES), key=order):
         entry = rows[row]
         ours, peer = entry["fathom"], better_peer(entry)
         asked, said = verdict(row, rows, amx)
@@ -182,7 +184,8 @@ def kernel_table(rows, amx):
         lines.append("| " + " | ".join([split(row)[1], figure(ours), ours["last"].get("kernel", "–"),
                                         f"{number(ours['bound'])} ({ours['bound_of']})" if ours["bound"] else "–",
                                         f"{ours['share'] * 100:.0f} %" if ours["share"] else "–", asked, said]) + " |")
-    return lines if chosen else []
+    machine = [f"{split(r)[1]} {number(e['fathom']['median'])} {e['fathom']['unit']}" for r, e in rows.items() if r.startswith("machine/") and e["fathom"]]
+    return lines + ["", "The machine: " + "; ".join(sorted(machine)) + "."] if chosen else []
 
 
 def profile_text(profile):
@@ -196,7 +199,8 @@ def missed_rows(rows, amx, notes, cpu):
     lines = []
     for row in sorted((r for r in rows if rows[r]["fathom"]), key=order):
         said, note = verdict(row, rows, amx)[1], notes_for(notes, row, cpu)
-        if not said.startswith("**missed**") and not note:
+        kernel = row.startswith("kernels/")  # the same few reasons in many rows: a note, not a section each
+        if (kernel or not said.startswith("**missed**")) and not note:
             continue
         lines += ["", f"#### {title(row)}", "", f"{said[0].upper()}{said[1:]}." if said != "–" else "Nothing is asked of this row."]
         if rows[row]["profile"]:
@@ -208,7 +212,7 @@ def missed_rows(rows, amx, notes, cpu):
 def commands(rows):
     lines = ["", "<details><summary>commands, repeats, commits</summary>", "", "```"]
     for row in sorted(rows, key=order):
-        if row.startswith("kernels/") and not row.endswith("f32 x f32 512x1536x576"):
+        if split(row)[0] in ("kernels", "machine") and not row.endswith(("f32 x f32 512x1536x576", "f32 plain")):
             continue  # one command makes them all
         for name in ["fathom", *PEERS]:
             entry = rows[row][name]
@@ -250,7 +254,8 @@ def cpu_section(cpu, lines, notes, drawings):
         name = f"benchmarks-{key_of(cpu)}.svg"
         drawings[name] = drawing
         text += ["", f"![speed against depth]({name})"]
-    text += kernel_table(rows, amx)
+    products = kernel_table(rows, amx)
+    text += products + (["", notes_for(notes, "kernels", cpu)] if products else [])
     missed = missed_rows(rows, amx, notes, cpu)
     text += ["", "### Missed, and what was tried", *missed] if missed else []
     return text + commands(rows) + sweep_table(rows)
@@ -280,7 +285,7 @@ def main():
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if something would change")
     args = parser.parse_args()
     everything, notes = bench_rows.load(args.results), read_notes(os.path.join(DOCS, "benchmarks-notes.md"))
-    unknown = [row for row, _, _ in notes if everything and row not in {r["row"] for r in everything} and args.results == bench_rows.RESULTS]
+    unknown = [row for row, _, _ in notes if everything and row not in {"kernels", *(r["row"] for r in everything)} and args.results == bench_rows.RESULTS]
     if unknown:
         sys.exit(f"docs/benchmarks-notes.md: no result has the row {unknown[0]}")
     page, drawings = document(everything, notes)

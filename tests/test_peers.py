@@ -58,7 +58,10 @@ class Parsing(unittest.TestCase):
         none = {"name": "bf16 x bf16 512x1536x576", "unit": "GOP/s", "value": None}
         read = {"name": "read 2 MiB", "unit": "GB/s", "value": 90}
         found = tools.parse_kernels("\n".join(map(json.dumps, (line, none, read))))
-        self.assertEqual(found, {line["name"]: line})
+        self.assertEqual(found[line["name"]], line)
+        self.assertEqual(found[none["name"]]["value"], 0)
+        self.assertEqual(len(found), 2)
+        self.assertEqual(list(tools.parse_machine(json.dumps(read))), ["read 2 MiB"])
 
     def test_plan(self):
         ops = tools.parse_plan(saved("plan.jsonl"), 2)

@@ -88,7 +88,9 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(judged([of(f"i8 x i8 {small}", 0.1)], f"kernels/i8 x i8 {small}", True), "–")  # tiles: from the large one up
         self.assertEqual(judged([of(f"i8 x i8 {big}", 0.4)], f"kernels/i8 x i8 {big}", True), "met")
         self.assertEqual(judged([of(f"q8a x q4_1 {small}", 0.44)], f"kernels/q8a x q4_1 {small}"), "**missed**: 44 %")
-        plain = of(f"bf16 x bf16 {small}", 0.5, bound=1000)
+        plain = line("machine/bf16 tiles amx", "fathom", 1000, unit="GOP/s")
+        none = of(f"bf16 x bf16 {big}", 0)
+        self.assertEqual(judged([none], f"kernels/bf16 x bf16 {big}", True), "**missed**: there is no kernel yet")
         self.assertEqual(judged([plain, of(f"q8a x q4_1 {small}", 0.1, 350, 9000)], f"kernels/q8a x q4_1 {small}", True), "met")
         self.assertEqual(judged([plain, of(f"q8a x q4_1 {small}", 0.9, 340, 9000)], f"kernels/q8a x q4_1 {small}", True), "**missed**: 34 %")
         self.assertEqual(judged([of("q8a x q4_1 1x1536x576", 0.1)], "kernels/q8a x q4_1 1x1536x576"), "–")
