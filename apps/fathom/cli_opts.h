@@ -57,7 +57,7 @@ struct fm_cli_group {
 };
 
 #define FM_CLI_N(array) (sizeof(array) / sizeof((array)[0]))
-#define FM_CLI_MAX_GROUPS 6
+#define FM_CLI_MAX_GROUPS 7
 
 struct fm_cli_spec {
     const char *name;

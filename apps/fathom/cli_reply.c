@@ -18,6 +18,63 @@ const char *fm__cli_finish_name(enum fm_cli_finish finish)
     return names[finish];
 }
 
+size_t fm__cli_answer_opts(struct fm_cli_answer *a, struct fm_cli_opt out[FM_CLI_ANSWER_OPTS])
+{
+    a->stops = (struct fm_cli_list){a->stop_items, FM_CLI_MAX_STOPS, 0};
+    const struct fm_cli_opt opts[] = {
+        {.names = "-n,--predict,--n-predict",
+         .type = FM_CLI_INT,
+         .arg = "N",
+         .out = &a->n_predict,
+         .min = -2,
+         .max = 1 << 30,
+         .help = a->n_predict == FM_CLI_NO_END
+                     ? "tokens to make; -1 as many as it takes, -2 until the context is full [-1]"
+                     : "tokens to make; -1 as many as it takes, -2 until the context is full [-2]"},
+        {.names = "-r,--reverse-prompt,--stop",
+         .type = FM_CLI_STRS,
+         .arg = "TEXT",
+         .out = &a->stops,
+         .help = "stop before this text; may be repeated"},
+        {.names = "--ignore-eos", .type = FM_CLI_FLAG, .out = &a->ignore_eos, .help = "the model may not end its text"},
+        {.names = "--keep",
+         .type = FM_CLI_INT,
+         .arg = "N",
+         .out = &a->keep,
+         .min = -1,
+         .max = 1 << 24,
+         .help = a->keep ? "tokens at the start that a full context keeps; -1 the prompt [4]"
+                         : "tokens at the start that a full context keeps; -1 the prompt [0]"},
+    };
+    memcpy(out, opts, sizeof opts);
+    return FM_CLI_N(opts);
+}
+
+fm_status fm__cli_answer_check(const struct fm_cli_answer *a, struct fm_error *err)
+{
+    for (size_t i = 0; i < a->stops.n; i++) {
+        if (!a->stop_items[i][0]) return fm__fail(err, FM_E_ARG, "-r: an empty stop string, want at least a byte");
+    }
+    return FM_OK;
+}
+
+struct fm_cli_reply_args fm__cli_answer_args(const struct fm_cli_answer *a)
+{
+    return (struct fm_cli_reply_args){.n_predict = a->n_predict,
+                                      .keep = a->keep,
+                                      .ignore_eos = a->ignore_eos,
+                                      .stops = a->stop_items,
+                                      .n_stops = (int)a->stops.n,
+                                      .n_logprobs = -1};
+}
+
+void fm__cli_to_stdout(void *context, const char *text, size_t n)
+{
+    (void)context;
+    fwrite(text, 1, n, stdout);
+    fflush(stdout);
+}
+
 fm_status fm__cli_reply_begin(struct fm_cli_reply *r, struct fm_cli_engine *e, struct fm_session *session,
                               struct fm_sampler *sampler, const struct fm_cli_reply_args *args, struct fm_error *err)
 {

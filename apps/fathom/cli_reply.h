@@ -22,7 +22,7 @@ enum fm_cli_finish {
 };
 const char *fm__cli_finish_name(enum fm_cli_finish finish); // "end", "stop", …
 
-enum { FM_CLI_NO_END = -1, FM_CLI_UNTIL_FULL = -2 };
+enum { FM_CLI_NO_END = -1, FM_CLI_UNTIL_FULL = -2, FM_CLI_MAX_STOPS = 32, FM_CLI_ANSWER_OPTS = 4 };
 
 struct fm_cli_reply_args {
     int n_predict; // tokens; FM_CLI_NO_END: until the model ends, shifting; FM_CLI_UNTIL_FULL: or the context is full
@@ -33,6 +33,19 @@ struct fm_cli_reply_args {
     void (*emit)(void *context, const char *text, size_t n); // whole characters; NULL: only gathered
     void *context;
 };
+
+// The options about an answer's length and end, of every command that makes one.
+struct fm_cli_answer {
+    int n_predict, keep;
+    bool ignore_eos;
+    const char *stop_items[FM_CLI_MAX_STOPS];
+    struct fm_cli_list stops;
+};
+// Defaults are what n_predict and keep hold; --help shows them.
+size_t fm__cli_answer_opts(struct fm_cli_answer *answer, struct fm_cli_opt out[FM_CLI_ANSWER_OPTS]);
+fm_status fm__cli_answer_check(const struct fm_cli_answer *answer, struct fm_error *err);
+struct fm_cli_reply_args fm__cli_answer_args(const struct fm_cli_answer *answer);
+void fm__cli_to_stdout(void *context, const char *text, size_t n); // an emit; flushes
 
 struct fm_cli_reply {
     struct fm_cli_reply_args args;

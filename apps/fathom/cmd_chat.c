@@ -18,14 +18,10 @@
 #include "cli_template.h"
 #include "commands.h"
 
-enum { MAX_STOPS = 32 };
-
 struct command {
-    bool json, ignore_eos, ignored;
-    int n_predict, keep;
+    bool json, ignored;
     const char *system, *template_file;
-    const char *stop_items[MAX_STOPS];
-    struct fm_cli_list stops;
+    struct fm_cli_answer answer;
     struct fm_cli_engine_args args;
     struct fm_cli_input input;
     struct fm_cli_sampling sampling;
@@ -36,13 +32,6 @@ struct command {
     struct fm_chat_talk talk;
 };
 
-static void to_stdout(void *context, const char *text, size_t n)
-{
-    (void)context;
-    fwrite(text, 1, n, stdout);
-    fflush(stdout);
-}
-
 static fm_status open_all(struct command *c, struct fm_error *err)
 {
     FM_TRY(fm__cli_trace_begin(&c->trace, err));
@@ -51,21 +40,15 @@ static fm_status open_all(struct command *c, struct fm_error *err)
     FM_TRY(fm__cli_template(&c->engine, c->template_file, &c->tmpl, err));
     FM_TRY(fm__cli_engine_batcher(&c->engine, &c->args, 1, err));
     FM_TRY(fm__cli_trace_span(&c->trace, "load", begun, fm__seconds(), err));
-    c->talk =
-        (struct fm_chat_talk){.engine = &c->engine,
-                              .tmpl = c->tmpl,
-                              .trace = &c->trace,
-                              .stats = &c->stats,
-                              .reply = {.n_predict = c->n_predict,
-                                        .keep = c->keep,
-                                        .ignore_eos = c->ignore_eos,
-                                        .stops = c->stop_items,
-                                        .n_stops = (int)c->stops.n,
-                                        .n_logprobs = -1,
-                                        .valid = true, // answers go back into the template, which takes UTF-8 only
-                                        .emit = c->json ? NULL : to_stdout}};
+    c->talk = (struct fm_chat_talk){.engine = &c->engine,
+                                    .tmpl = c->tmpl,
+                                    .trace = &c->trace,
+                                    .stats = &c->stats,
+                                    .reply = fm__cli_answer_args(&c->answer)};
+    c->talk.reply.valid = true; // answers go back into the template, which takes UTF-8 only
+    if (!c->json) c->talk.reply.emit = fm__cli_to_stdout;
     FM_TRY(fm_session_new(c->engine.batcher, &c->talk.session, err));
-    FM_TRY(fm__cli_sampler_new(&c->sampling, &c->engine, 0, c->ignore_eos, &c->talk.sampler, err));
+    FM_TRY(fm__cli_sampler_new(&c->sampling, &c->engine, 0, c->answer.ignore_eos, &c->talk.sampler, err));
     return c->system ? fm__chat_talk_system(&c->talk, c->system, strlen(c->system), err) : FM_OK;
 }
 
@@ -209,9 +192,7 @@ static fm_status one_answer(struct command *c, struct fm_error *err)
 
 static fm_status run(struct command *c, struct fm_error *err)
 {
-    for (size_t i = 0; i < c->stops.n; i++) {
-        if (!c->stop_items[i][0]) return fm__fail(err, FM_E_ARG, "-r: an empty stop string, want at least a byte");
-    }
+    FM_TRY(fm__cli_answer_check(&c->answer, err));
     fm__cli_stats_begin(&c->stats);
     fm_status status;
     if (fm__cli_input_given(&c->input)) {
@@ -227,10 +208,9 @@ static fm_status run(struct command *c, struct fm_error *err)
 
 int fm_cmd_chat(int argc, char **argv)
 {
-    struct command c = {.n_predict = FM_CLI_NO_END, .keep = 4};
-    c.stops = (struct fm_cli_list){c.stop_items, MAX_STOPS, 0};
+    struct command c = {.answer = {.n_predict = FM_CLI_NO_END, .keep = 4}};
     struct fm_cli_opt model_opts[FM_CLI_MODEL_OPTS], run_opts[FM_CLI_RUN_OPTS], input_opts[FM_CLI_INPUT_OPTS],
-        sampling_opts[FM_CLI_SAMPLING_OPTS], output_opts[FM_CLI_TRACE_OPTS];
+        sampling_opts[FM_CLI_SAMPLING_OPTS], answer_opts[FM_CLI_ANSWER_OPTS], output_opts[FM_CLI_TRACE_OPTS];
     fm__cli_engine_defaults(&c.args);
     fm__cli_input_init(&c.input);
     fm__cli_sampling_defaults(&c.sampling);
@@ -240,31 +220,11 @@ int fm_cmd_chat(int argc, char **argv)
          .arg = "TEXT",
          .out = &c.system,
          .help = "system prompt [none of ours; a template may have its own]"},
-        {.names = "-n,--predict,--n-predict",
-         .type = FM_CLI_INT,
-         .arg = "N",
-         .out = &c.n_predict,
-         .min = -2,
-         .max = 1 << 30,
-         .help = "most tokens an answer; -1 as many as it takes [-1]"},
-        {.names = "-r,--reverse-prompt,--stop",
-         .type = FM_CLI_STRS,
-         .arg = "TEXT",
-         .out = &c.stops,
-         .help = "end an answer before this text; may be repeated"},
-        {.names = "--keep",
-         .type = FM_CLI_INT,
-         .arg = "N",
-         .out = &c.keep,
-         .min = -1,
-         .max = 1 << 24,
-         .help = "tokens at the start that a full context keeps; -1 the prompt [4]"},
         {.names = "--chat-template-file",
          .type = FM_CLI_STR,
          .arg = "FILE",
          .out = &c.template_file,
          .help = "Jinja template to use instead of the model's"},
-        {.names = "--ignore-eos", .type = FM_CLI_FLAG, .out = &c.ignore_eos, .help = "the model may not end an answer"},
         {.names = "-cnv,--conversation,--jinja,-st,--single-turn,--no-warmup,--simple-io,-co,--color",
          .type = FM_CLI_FLAG,
          .out = &c.ignored,
@@ -281,6 +241,7 @@ int fm_cmd_chat(int argc, char **argv)
                     "  fathom chat -m smollm2 --temp 0.8 --seed 7\n  fathom chat < questions.txt\n",
         .groups = {{"Prompt", input_opts, fm__cli_input_opts(&c.input, input_opts)},
                    {"Conversation", opts, FM_CLI_N(opts)},
+                   {"Length", answer_opts, fm__cli_answer_opts(&c.answer, answer_opts)},
                    {"Sampling", sampling_opts, fm__cli_sampling_opts(&c.sampling, sampling_opts)},
                    {"Model", model_opts, fm__cli_model_opts(&c.args, model_opts)},
                    {"Run", run_opts, fm__cli_run_opts(&c.args, run_opts)},

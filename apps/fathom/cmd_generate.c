@@ -20,13 +20,10 @@
 #include "cli_trace.h"
 #include "commands.h"
 
-enum { MAX_STOPS = 32 };
-
 struct command {
-    bool json, jsonl, ignore_eos, no_special, echo, special, ignored;
-    int n_predict, keep, n_logprobs;
-    const char *stop_items[MAX_STOPS];
-    struct fm_cli_list stops;
+    bool json, jsonl, no_special, echo, special, ignored;
+    int n_logprobs;
+    struct fm_cli_answer answer;
     struct fm_cli_engine_args args;
     struct fm_cli_input input;
     struct fm_cli_sampling sampling;
@@ -35,22 +32,12 @@ struct command {
     struct fm_cli_engine engine;
 };
 
-static void to_stdout(void *context, const char *text, size_t n)
-{
-    (void)context;
-    fwrite(text, 1, n, stdout);
-    fflush(stdout);
-}
-
 static struct fm_cli_reply_args reply_args(const struct command *c)
 {
-    return (struct fm_cli_reply_args){.n_predict = c->n_predict,
-                                      .keep = c->keep,
-                                      .ignore_eos = c->ignore_eos,
-                                      .special = c->special,
-                                      .stops = c->stop_items,
-                                      .n_stops = (int)c->stops.n,
-                                      .n_logprobs = c->n_logprobs};
+    struct fm_cli_reply_args args = fm__cli_answer_args(&c->answer);
+    args.special = c->special;
+    args.n_logprobs = c->n_logprobs;
+    return args;
 }
 
 static int print_json(struct command *c, const struct fm_cli_reply *r)
@@ -71,16 +58,16 @@ static fm_status one(struct command *c, const char *text, size_t n, struct fm_er
     struct fm_cli_reply_args args = reply_args(c);
     int32_t *ids = NULL;
     int n_ids = 0;
-    if (!c->json) args.emit = to_stdout;
+    if (!c->json) args.emit = fm__cli_to_stdout;
     unsigned flags = FM_ENCODE_ADD_SPECIAL | (c->no_special ? 0U : FM_ENCODE_PARSE_SPECIAL);
     fm_status status = fm__cli_encode(c->engine.tok, &(struct fm_encode_args){.text = text, .n = n, .flags = flags},
                                       &ids, &n_ids, err);
     if (status == FM_OK && fm_tokenizer_adds_eos(c->engine.tok) && n_ids > 1) n_ids--; // the text goes on
     if (status == FM_OK) status = fm_session_new(c->engine.batcher, &session, err);
-    if (status == FM_OK) status = fm__cli_sampler_new(&c->sampling, &c->engine, 0, c->ignore_eos, &sampler, err);
+    if (status == FM_OK) status = fm__cli_sampler_new(&c->sampling, &c->engine, 0, c->answer.ignore_eos, &sampler, err);
     if (status == FM_OK) status = fm__cli_reply_begin(&reply, &c->engine, session, sampler, &args, err);
     if (status == FM_OK) status = fm__cli_reply_prompt(&reply, ids, n_ids, err);
-    if (status == FM_OK && c->echo && !c->json) to_stdout(NULL, text, n);
+    if (status == FM_OK && c->echo && !c->json) fm__cli_to_stdout(NULL, text, n);
     if (status == FM_OK) status = fm__cli_reply_run(&reply, &c->trace, err);
     if (status == FM_OK) {
         fm__cli_stats_reply(&c->stats, &reply);
@@ -125,9 +112,7 @@ static fm_status run(struct command *c, struct fm_error *err)
 {
     char *text = NULL;
     size_t n = 0;
-    for (size_t i = 0; i < c->stops.n; i++) {
-        if (!c->stop_items[i][0]) return fm__fail(err, FM_E_ARG, "-r: an empty stop string, want at least a byte");
-    }
+    FM_TRY(fm__cli_answer_check(&c->answer, err));
     if (!is_jsonl(c)) c->args.n_parallel = 1;
     fm__cli_stats_begin(&c->stats);
     fm_status status = fm__cli_input_text(&c->input, &text, &n, err);
@@ -147,34 +132,13 @@ static fm_status run(struct command *c, struct fm_error *err)
 
 int fm_cmd_generate(int argc, char **argv)
 {
-    struct command c = {.n_predict = FM_CLI_UNTIL_FULL, .n_logprobs = -1};
-    c.stops = (struct fm_cli_list){c.stop_items, MAX_STOPS, 0};
+    struct command c = {.answer = {.n_predict = FM_CLI_UNTIL_FULL}, .n_logprobs = -1};
     struct fm_cli_opt model_opts[FM_CLI_MODEL_OPTS], run_opts[FM_CLI_RUN_OPTS], input_opts[FM_CLI_INPUT_OPTS],
-        sampling_opts[FM_CLI_SAMPLING_OPTS], output_opts[8];
+        sampling_opts[FM_CLI_SAMPLING_OPTS], answer_opts[FM_CLI_ANSWER_OPTS], output_opts[8];
     fm__cli_engine_defaults(&c.args);
     fm__cli_input_init(&c.input);
     fm__cli_sampling_defaults(&c.sampling);
     struct fm_cli_opt opts[] = {
-        {.names = "-n,--predict,--n-predict",
-         .type = FM_CLI_INT,
-         .arg = "N",
-         .out = &c.n_predict,
-         .min = -2,
-         .max = 1 << 30,
-         .help = "tokens to make; -1 as many as it takes, -2 until the context is full [-2]"},
-        {.names = "-r,--reverse-prompt,--stop",
-         .type = FM_CLI_STRS,
-         .arg = "TEXT",
-         .out = &c.stops,
-         .help = "stop before this text; may be repeated"},
-        {.names = "--ignore-eos", .type = FM_CLI_FLAG, .out = &c.ignore_eos, .help = "the model may not end its text"},
-        {.names = "--keep",
-         .type = FM_CLI_INT,
-         .arg = "N",
-         .out = &c.keep,
-         .min = -1,
-         .max = 1 << 24,
-         .help = "tokens at the start that a full context keeps; -1 the prompt [0]"},
         {.names = "-np,--parallel",
          .type = FM_CLI_INT,
          .arg = "N",
@@ -217,6 +181,7 @@ int fm_cmd_generate(int argc, char **argv)
                     "  fathom generate -f prompts.jsonl -np 8 -n 128 > answers.jsonl\n",
         .groups = {{"Text", input_opts, fm__cli_input_opts(&c.input, input_opts)},
                    {"Generation", opts, FM_CLI_N(opts)},
+                   {"Length", answer_opts, fm__cli_answer_opts(&c.answer, answer_opts)},
                    {"Sampling", sampling_opts, fm__cli_sampling_opts(&c.sampling, sampling_opts)},
                    {"Model", model_opts, fm__cli_model_opts(&c.args, model_opts)},
                    {"Run", run_opts, fm__cli_run_opts(&c.args, run_opts)},
