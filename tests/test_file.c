@@ -70,12 +70,6 @@ static void write_then_read(void **state)
     assert_null(back);
     assert_int_equal(n, 0);
 
-    struct fm__file_map map;
-    assert_ok(fm__file_map_open(path, &map, &err), err);
-    assert_int_equal(map.size, sizeof big);
-    assert_memory_equal(map.data, big, map.size);
-    fm__file_map_close(&map);
-
     struct fm__file file;
     char some[10];
     assert_ok(fm__file_open(path, &file, &err), err);
@@ -94,7 +88,6 @@ static void odd_files(void **state)
     (void)state;
     struct fm_error err = {0};
     struct fm__file file;
-    struct fm__file_map map;
     struct fm__file_writer *w;
     char *text;
     assert_int_equal(fm__file_open(in_tmp("none"), &file, &err), FM_E_NOT_FOUND);
@@ -102,7 +95,7 @@ static void odd_files(void **state)
     assert_int_equal(file.fd, -1);
     fm__file_close(&file);
     assert_int_equal(fm__file_open(test_tmpdir(), &file, &err), FM_E_IO);
-    assert_int_equal(fm__file_map_open("/dev/zero", &map, &err), FM_E_IO);
+    assert_int_equal(fm__file_open("/dev/zero", &file, &err), FM_E_IO);
     assert_int_equal(fm__file_writer_open("/dev/full", &w, &err), FM_E_ARG);
     assert_null(w);
     assert_int_equal(fm__file_writer_open(in_tmp("no/such/folder"), &w, &err), FM_E_NOT_FOUND);
@@ -112,10 +105,6 @@ static void odd_files(void **state)
     assert_true(strlen(text) > 10);
     fm__free(text);
     assert_ok(fm__file_write_all(in_tmp("empty"), NULL, 0, &err), err);
-    assert_ok(fm__file_map_open(in_tmp("empty"), &map, &err), err);
-    assert_non_null(map.data);
-    assert_int_equal(map.size, 0);
-    fm__file_map_close(&map);
     size_t n = 1;
     assert_ok(fm__file_read_all(in_tmp("empty"), 0, &text, &n, &err), err);
     assert_int_equal(n, 0);

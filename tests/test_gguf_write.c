@@ -68,12 +68,13 @@ static fm_status copy_file(const struct fm_gguf *g, const char *to, size_t piece
 static void same_file(const char *a, const char *b)
 {
     struct fm_error err = {0};
-    struct fm__file_map x, y;
-    assert_ok(fm__file_map_open(a, &x, &err), err);
-    assert_ok(fm__file_map_open(b, &y, &err), err);
-    if (x.size != y.size) fail_msg("%s has %zu bytes, its copy %zu", a, x.size, y.size);
-    if (memcmp(x.data, y.data, x.size)) fail_msg("%s differs from its copy", a);
-    fm__file_map_close(&x), fm__file_map_close(&y);
+    char *x, *y;
+    size_t n_x, n_y;
+    assert_ok(fm__file_read_all(a, SIZE_MAX, &x, &n_x, &err), err);
+    assert_ok(fm__file_read_all(b, SIZE_MAX, &y, &n_y, &err), err);
+    if (n_x != n_y) fail_msg("%s has %zu bytes, its copy %zu", a, n_x, n_y);
+    if (memcmp(x, y, n_x)) fail_msg("%s differs from its copy", a);
+    fm__free(x), fm__free(y);
 }
 
 static void round_trip(const char *path, size_t piece)

@@ -9,7 +9,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -126,33 +125,6 @@ fm_status fm__file_read_all(const char *path, size_t limit, char **out, size_t *
     *out = bytes;
     if (n) *n = got;
     return FM_OK;
-}
-
-fm_status fm__file_map_open(const char *path, struct fm__file_map *out, struct fm_error *err)
-{
-    *out = (struct fm__file_map){0};
-    struct fm__file file;
-    FM_TRY(fm__file_open(path, &file, err));
-    fm_status status = FM_OK;
-    if (file.size > SIZE_MAX) {
-        status = fm__fail(err, FM_E_LIMIT, "%s: %" PRIu64 " bytes, more than can be mapped", path, file.size);
-    } else if (file.size == 0) {
-        out->data = (const uint8_t *)""; // mmap refuses length 0
-    } else {
-        void *data = mmap(NULL, (size_t)file.size, PROT_READ, MAP_PRIVATE, file.fd, 0);
-        if (data == MAP_FAILED)
-            status = fail_errno(err, path, "cannot map");
-        else
-            *out = (struct fm__file_map){data, (size_t)file.size};
-    }
-    fm__file_close(&file);
-    return status;
-}
-
-void fm__file_map_close(struct fm__file_map *map)
-{
-    if (map->size) munmap((void *)(uintptr_t)map->data, map->size);
-    *map = (struct fm__file_map){0};
 }
 
 // --- writing ---

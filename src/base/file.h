@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Files: whole reads with a limit, positioned reads, read-only maps, and writing that is all or nothing.
+// Files: whole reads with a limit, positioned reads, and writing that is all or nothing.
 // All calls are safe on different objects from different threads; fm__file_pread also on the same one.
 // A missing file gives FM_E_NOT_FOUND; everything else that the system refuses FM_E_IO, with the path and its reason.
 #ifndef FM_BASE_FILE_H
@@ -28,17 +28,6 @@ void fm__file_close(struct fm__file *file);                                     
 // Exactly n bytes from `offset`; fewer there (the file is shorter or shrank) is FM_E_IO naming the position.
 // The error does not know the path: callers prefix it. Thread safe.
 fm_status fm__file_pread(const struct fm__file *file, uint64_t offset, void *dst, size_t n, struct fm_error *err);
-
-// A read-only private map of a whole regular file. An empty file maps to a non-NULL pointer and size 0. If somebody
-// shortens the file, touching the lost pages raises SIGBUS: the app's fault guard answers that; code that must survive
-// it uses fm__file_pread.
-struct fm__file_map {
-    const uint8_t *data;
-    size_t size;
-};
-
-fm_status fm__file_map_open(const char *path, struct fm__file_map *out, struct fm_error *err);
-void fm__file_map_close(struct fm__file_map *map); // a zeroed one is fine; zeroes it
 
 // --- writing ---
 
