@@ -214,6 +214,13 @@ class WholeRun(unittest.TestCase):
         lines = self.measure(repeats=1, again=True)
         self.assertEqual({r["series"] for r in lines if r["phase"] == "turn"}, {1, 2})
 
+    def test_out_of_time_begins_nothing(self):
+        session = self.session()
+        session.deadline = 0
+        peers.measure_group(session, "smollm2", [0])
+        self.assertFalse(os.path.exists(self.calls))
+        self.assertEqual(len([r for r in self.measure() if r["phase"] == "turn"]), 20, "the next run does it all")
+
     def test_patterns_choose_rows(self):
         lines = self.measure(rows=["*/decode@0"])
         self.assertEqual({r["row"] for r in lines if r["phase"] == "turn"}, {"smollm2/decode@0"})
