@@ -478,9 +478,45 @@ class Bench(Command):
         self.assertIn("| tg2 x3 |", self.out(*args, "-o", "md"))
         rows = self.out(*args, "-o", "csv").splitlines()
         self.assertEqual(len(rows), 3)
-        self.assertEqual({row.count(",") for row in rows}, {11})
+        self.assertEqual({row.count(",") for row in rows}, {12})
         self.assertIn("tg2 x3", self.out(*args))
         self.assertNotIn("pp", self.out("bench", "-m", Q4, "-p", "0", "-n", "2", "-r", "1", "-o", "csv"))
+
+    def test_together(self):
+        rows = self.lines("bench", "-m", Q4, "-p", "0", "-n", "4", "-r", "2", "-np", "1,3", "--depth", "0,16", "--json", "--stats")
+        self.assertEqual([r.get("name") for r in rows], ["tg4", "tg4 x3", "tg4 @ d16", "tg4 x3 @ d16", None])
+        self.assertEqual([r["sessions"] for r in rows[:4]], [1, 3, 1, 3])
+        # weights are read once for all three, keys and values of each: 16 tokens, layers, k and v, heads, dim, f16
+        self.assertEqual(rows[3]["bytes"] - rows[1]["bytes"], 3 * 16 * 2 * 2 * 2 * 16 * 2)
+        self.assertEqual(rows[2]["bytes"] - rows[0]["bytes"], 16 * 2 * 2 * 2 * 16 * 2)
+        self.assertEqual(rows[1]["operations"], 3 * rows[0]["operations"])
+        self.assertEqual(rows[4]["stats"]["generated_tokens"], 2 * 4 * (1 + 3) * 2)
+        self.assertGreater(rows[4]["stats"]["operations"], 0)
+        self.assertIn("peak memory", self.run_bin("bench", "-m", Q4, "-p", "8", "-n", "0", "-r", "1", "--stats").stderr.decode())
+
+    def test_beyond_the_context(self):
+        deep = ("bench", "-m", Q4, "-p", "8", "-n", "2", "-r", "1", "--depth", "600", "--json")
+        rows = self.lines(*deep, "--rope-scaling", "linear", "--rope-scale", "4")
+        self.assertEqual([r["depth"] for r in rows], [600, 600])
+        plain = self.lines("bench", "-m", Q4, "-p", "8", "-n", "2", "-r", "1", "--json")
+        self.assertNotEqual(rows[0]["settings"], plain[0]["settings"])
+
+    def test_kernels(self):
+        self.env = dict(self.env, FATHOM_CPU="ref")
+        rows = self.lines("bench", "--kernels", "--json", "-r", "1", "-t", "1")
+        self.assertIn("q8a x q4_1 512x1536x576", [r["name"] for r in rows])
+        self.assertEqual({(r["kernel"], r["value"]) for r in rows}, {("reference", None)})  # said, not measured
+        self.assertNotIn("q8a x q4_k 512x1536x576", [r["name"] for r in rows])  # 576 is no whole number of its blocks
+
+    def test_start(self):
+        start, memory = self.lines("bench", "--start", "-m", Q4, "-r", "1", "--json", "-t", "1")
+        self.assertEqual((start["unit"], memory["unit"]), ("s", "MB"))
+        self.assertEqual(start["value"], start["samples"][0])
+        self.assertGreater(start["value"], 0)
+        self.assertGreater(memory["bound"], 64)
+        self.assertAlmostEqual(memory["share"], memory["value"] / memory["bound"], delta=1e-6)
+        self.assertEqual(memory["settings"], self.lines("bench", "-m", Q4, "-p", "8", "-n", "0", "-r", "1", "--json")[0]["settings"])
+        self.assertIn("want one", self.run_bin("bench", "--start", "--kernels", code=2).stderr.decode())
 
     def test_machine(self):
         rows = self.lines("bench", "--machine", "--json", "-t", "1")

@@ -182,6 +182,7 @@ class Lines(unittest.TestCase):
         self.check("inspect --plan", "inspect", Q4, "--plan", "--reps", "0", lines=10)
         self.check("bench", "bench", "-m", Q4, "--pp", "4", "--tg", "2", "-r", "1", lines=2)
         self.check("bench --machine", "bench", "--machine", "-t", "1", lines=3)
+        self.check("bench --start", "bench", "--start", "-m", Q4, "-r", "1", lines=2)
 
     def test_failures(self):
         missing = "/nonexistent/model.gguf"

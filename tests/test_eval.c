@@ -4,16 +4,21 @@
 #include "support/support.h"
 
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cpuinfo.h"
 #include "base/pool.h"
+#include "device/cpu/linear.h"
+#include "device/device.h"
+#include "eval/bench_linear.h"
 #include "eval/kl.h"
 #include "eval/logprobs.h"
 #include "eval/machine.h"
 #include "eval/perplexity.h"
+#include "eval/speed.h"
 #include "eval/stream.h"
 
 static struct fm_error err;
@@ -281,9 +286,97 @@ static void loops_run(void **unused)
     fm__pool_free(pool);
 }
 
+// Peaks belong to the instructions that a level may take.
+static void peaks_of_a_level(void **unused)
+{
+    (void)unused;
+    struct fm__pool *pool;
+    struct fm__machine m;
+    assert_ok(fm__pool_new(1, &pool, &err), err);
+    assert_ok(fm__machine_run(pool, FM__CPU_REF, &m, &err), err);
+    assert_string_equal(m.peak_of[FM__MACHINE_F32], "f32 plain");
+    assert_true(m.stream > 0 && m.peak[FM__MACHINE_F32] > 0);
+    assert_true(m.peak[FM__MACHINE_INT8] == 0 && m.peak[FM__MACHINE_BF16] == 0);
+    fm__pool_free(pool);
+}
+
+static void record_cpu(void *context, int index, int count)
+{
+    (void)count;
+    ((int *)context)[index] = sched_getcpu();
+}
+
+// A pool of one's own beside the device's has all its threads on one CPU: its creator is pinned there, and threads
+// inherit that. What is measured for a device runs on the device's threads.
+static void devices_lend_their_threads(void **unused)
+{
+    (void)unused;
+    struct fm_device *device;
+    int cpus[2] = {-1, -1};
+    int n_threads = fm__pool_default_threads();
+    if (n_threads < 2) {
+        printf("skipped: one CPU only\n");
+        skip();
+    }
+    assert_ok(fm_device_open("cpu", &(struct fm_device_opts){.threads = 2}, &device, &err), err);
+    struct fm__pool *pool = fm__device_pool(device);
+    assert_non_null(pool);
+    assert_int_equal(fm__pool_size(pool), 2);
+    fm__pool_run(pool, record_cpu, cpus);
+    assert_int_not_equal(cpus[0], cpus[1]);
+    struct fm__machine m;
+    assert_ok(fm__machine_of(device, &m, &err), err);
+    assert_true(m.stream > 0);
+    fm_device_close(device);
+    assert_int_equal(fm__pool_default_threads(), n_threads); // the creator has its CPUs back
+    assert_ok(fm_device_open("sim", NULL, &device, &err), err);
+    assert_null(fm__device_pool(device));
+    fm_device_close(device);
+}
+
+static void products_alone(void **unused)
+{
+    (void)unused;
+    int level;
+    struct fm__pool *pool;
+    struct fm__bench_linear got;
+    assert_ok(fm__cpu_detect(&level, &err), err);
+    assert_ok(fm__pool_new(2, &pool, &err), err);
+    struct fm__bench_linear_args args = {
+        .dtype = FM_Q4_1, .act = FM_Q8A, .level = FM__CPU_REF, .N = 3, .O = 40, .K = 64, .reps = 5};
+    assert_ok(fm__bench_linear(pool, &args, &got, &err), err);
+    assert_true(!got.kernel && got.gops == 0); // no kernel at this level, said so
+    args.level = level;
+    if (fm__linear_kernel(args.dtype, args.act, level, args.N).run) {
+        assert_ok(fm__bench_linear(pool, &args, &got, &err), err);
+        assert_true(got.kernel && got.seconds > 0 && got.spread >= 0 && got.stream_seconds == 0);
+        assert_true(fabs(got.gops * got.seconds * 1e9 / (2.0 * 3 * 40 * 64) - 1) < 1e-9);
+        args.copies = 4;
+        assert_ok(fm__bench_linear(pool, &args, &got, &err), err);
+        assert_true(got.stream_seconds > 0);
+        args.K = 65; // half a block
+        assert_int_equal(fm__bench_linear(pool, &args, &got, &err), FM_E_ARG);
+    } else {
+        printf("skipped: no kernel here\n");
+    }
+    fm__pool_free(pool);
+}
+
+static void medians(void **unused)
+{
+    (void)unused;
+    struct fm__speed_result r = {.n_reps = 4, .samples = {4, 1, 3, 2}};
+    fm__speed_summarise(&r);
+    assert_true(r.value == 2.5 && fabs(r.spread - 3 / 2.5) < 1e-12);
+    r.n_reps = 3;
+    fm__speed_summarise(&r);
+    assert_true(r.value == 3 && r.spread == 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(devices_lend_their_threads),
         cmocka_unit_test(exp_is_exp),
         cmocka_unit_test(scores),
         cmocka_unit_test(files_round_trip),
@@ -292,6 +385,9 @@ int main(void)
         cmocka_unit_test(means),
         cmocka_unit_test(streams_read_everything),
         cmocka_unit_test(loops_run),
+        cmocka_unit_test(peaks_of_a_level),
+        cmocka_unit_test(products_alone),
+        cmocka_unit_test(medians),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,9 @@ struct fm_bench_line {
     const char *unit;
     double value, spread, bound, share; // bound 0: none; spread and share as fractions
     const char *bound_of;               // NULL: none
+    const char *kernel;                 // of a product alone; NULL: no such line
+    bool none;                          // nothing to measure: value and bound mean nothing
+    bool limit;                         // the bound is what is asked for, not what is possible: it may be exceeded
     const struct fm__speed_test *test;
     const struct fm__speed_result *result;
 };

@@ -7,7 +7,9 @@
 #include "base/cpuinfo.h"
 #include "base/error.h"
 #include "base/pool.h"
+#include "bench_kernels.h"
 #include "bench_out.h"
+#include "bench_start.h"
 #include "cli_engine.h"
 #include "cli_out.h"
 #include "cli_settings.h"
@@ -20,10 +22,10 @@
 enum { MAX_LIST = 32, MAX_TESTS = 256 };
 
 struct command {
-    bool json, machine;
-    int format, reps, n_together;
-    int64_t pp_items[MAX_LIST], tg_items[MAX_LIST], depth_items[MAX_LIST];
-    struct fm_cli_list pp, tg, depth;
+    bool json, machine, kernels, start;
+    int format, reps;
+    int64_t pp_items[MAX_LIST], tg_items[MAX_LIST], depth_items[MAX_LIST], together_items[MAX_LIST];
+    struct fm_cli_list pp, tg, depth, together;
     const char *svg;
     struct fm_cli_engine_args args;
     struct fm_cli_engine engine;
@@ -32,35 +34,49 @@ struct command {
     struct fm__speed_test tests[MAX_TESTS];
     struct fm__speed_result *results;
     struct fm_bench_line *lines;
-    int n_tests;
+    int n_tests, deepest, most_together;
     char settings[FM_CLI_SETTINGS_HEX];
 };
 
-static int by_depth(const void *a, const void *b)
+static int ascending(const void *a, const void *b)
 {
     return (int)(*(const int64_t *)a > *(const int64_t *)b) - (int)(*(const int64_t *)a < *(const int64_t *)b);
 }
 
+static fm_status add_test(struct command *c, const struct fm__speed_test *test, struct fm_error *err)
+{
+    if (test->n == 0) return FM_OK; // "-p 0" leaves a kind out
+    if (c->n_tests == MAX_TESTS) return fm__fail(err, FM_E_ARG, "more than %d tests", MAX_TESTS);
+    c->tests[c->n_tests++] = *test;
+    if (test->depth + test->n + 1 > c->deepest) c->deepest = test->depth + test->n + 1;
+    if (test->n_sessions > c->most_together) c->most_together = test->n_sessions;
+    return FM_OK;
+}
+
 // The lists' defaults, and the tests in order of depth: contexts are filled once.
-static fm_status list_tests(struct command *c, int *deepest, struct fm_error *err)
+static fm_status list_tests(struct command *c, struct fm_error *err)
 {
     if (!c->depth.n) c->depth_items[c->depth.n++] = 0;
+    if (!c->together.n) c->together_items[c->together.n++] = 1;
     if (!c->pp.n && !c->tg.n) {
         c->pp_items[c->pp.n++] = 512;
         c->tg_items[c->tg.n++] = 128;
     }
-    qsort(c->depth_items, c->depth.n, sizeof *c->depth_items, by_depth);
-    if (c->depth.n * (c->pp.n + c->tg.n) > MAX_TESTS)
-        return fm__fail(err, FM_E_ARG, "%zu tests, at most %d", c->depth.n * (c->pp.n + c->tg.n), MAX_TESTS);
+    qsort(c->depth_items, c->depth.n, sizeof *c->depth_items, ascending);
+    qsort(c->together_items, c->together.n, sizeof *c->together_items, ascending);
     for (size_t d = 0; d < c->depth.n; d++) {
-        for (size_t i = 0; i < c->pp.n + c->tg.n; i++) {
-            bool decode = i >= c->pp.n;
-            int n = (int)(decode ? c->tg_items[i - c->pp.n] : c->pp_items[i]);
-            if (n == 0) continue; // "-p 0" leaves a kind out
-            struct fm__speed_test *t = &c->tests[c->n_tests++];
-            *t = (struct fm__speed_test){decode ? FM__SPEED_DECODE : FM__SPEED_PREFILL, n, (int)c->depth_items[d],
-                                         decode ? c->n_together : 1};
-            if (t->depth + n + 1 > *deepest) *deepest = t->depth + n + 1;
+        struct fm__speed_test test = {FM__SPEED_PREFILL, 0, (int)c->depth_items[d], 1};
+        for (size_t i = 0; i < c->pp.n; i++) {
+            test.n = (int)c->pp_items[i];
+            FM_TRY(add_test(c, &test, err));
+        }
+        test.kind = FM__SPEED_DECODE;
+        for (size_t k = 0; k < c->together.n; k++) {
+            test.n_sessions = (int)c->together_items[k];
+            for (size_t i = 0; i < c->tg.n; i++) {
+                test.n = (int)c->tg_items[i];
+                FM_TRY(add_test(c, &test, err));
+            }
         }
     }
     return FM_OK;
@@ -73,6 +89,17 @@ static void name_test(const struct fm__speed_test *t, char name[64])
     if (t->depth) snprintf(name + n, 64 - (size_t)n, " @ d%d", t->depth);
 }
 
+// What the counted repeats did, for --stats.
+static void count(struct command *c, const struct fm__speed_test *t, const struct fm__speed_result *r)
+{
+    bool decode = t->kind == FM__SPEED_DECODE;
+    for (int i = 0; i < r->n_reps; i++) {
+        int64_t tokens = (int64_t)t->n * t->n_sessions;
+        *(decode ? &c->stats.made_tokens : &c->stats.prompt_tokens) += tokens;
+        *(decode ? &c->stats.made_seconds : &c->stats.prompt_seconds) += (double)tokens / r->samples[i];
+    }
+}
+
 static fm_status run_tests(struct command *c, struct fm__speed *speed, struct fm_error *err)
 {
     struct fm_cli_progress bar;
@@ -83,6 +110,7 @@ static fm_status run_tests(struct command *c, struct fm__speed *speed, struct fm
         fm_status status = fm__speed_run(speed, &c->tests[i], c->reps, &c->results[i], err);
         fm__cli_progress_end(&bar);
         FM_TRY(status);
+        count(c, &c->tests[i], &c->results[i]);
         struct fm_bench_line *line = &c->lines[i];
         *line = (struct fm_bench_line){.unit = "tok/s",
                                        .value = c->results[i].value,
@@ -100,12 +128,11 @@ static fm_status run_tests(struct command *c, struct fm__speed *speed, struct fm
 
 static fm_status bench_model(struct command *c, struct fm_error *err)
 {
-    int deepest = 0;
     struct fm__speed speed = {0};
-    FM_TRY(list_tests(c, &deepest, err));
+    FM_TRY(list_tests(c, err));
     FM_TRY(fm__cli_engine_open(&c->engine, &c->args, err));
-    if (!c->args.n_ctx) c->args.n_ctx = deepest;
-    FM_TRY(fm__cli_engine_batcher(&c->engine, &c->args, c->n_together, err));
+    if (!c->args.n_ctx) c->args.n_ctx = c->deepest;
+    FM_TRY(fm__cli_engine_batcher(&c->engine, &c->args, c->most_together, err));
     fm__cli_settings_hash(&c->engine, &c->args, c->settings);
     c->out.model = c->engine.info.name;
     c->out.type = c->engine.info.type;
@@ -120,8 +147,9 @@ static fm_status bench_model(struct command *c, struct fm_error *err)
     if (c->out.format == FM_BENCH_TEXT)
         printf("%s (%s), KV %s, %s, %d threads, settings %s; tokens/s, median of %d\n", c->out.model, c->out.type,
                c->out.kv, c->out.level, c->out.threads, c->settings, c->reps);
-    fm_status status = fm__speed_init(&speed, c->engine.batcher, c->engine.props.threads, err);
+    fm_status status = fm__speed_init(&speed, c->engine.batcher, err);
     if (status == FM_OK) status = run_tests(c, &speed, err);
+    c->stats.attended = speed.attended;
     fm__speed_deinit(&speed);
     if (status == FM_OK && c->svg) status = fm__bench_svg(c->svg, &c->out, c->lines, c->n_tests, err);
     return status;
@@ -157,12 +185,23 @@ static fm_status bench_machine(struct command *c, struct fm_error *err)
     return status;
 }
 
+static fm_status run(struct command *c, struct fm_error *err)
+{
+    if (c->machine + c->kernels + c->start > 1)
+        return fm__fail(err, FM_E_ARG, "--machine, --kernels and --start are measures of their own: want one");
+    if (c->machine) return bench_machine(c, err);
+    if (c->kernels) return fm__bench_kernels(&c->out, c->args.threads, c->reps, err);
+    if (c->start) return fm__bench_start(&c->out, &c->args, c->reps, err);
+    return bench_model(c, err);
+}
+
 int fm_cmd_bench(int argc, char **argv)
 {
-    struct command c = {.reps = 5, .n_together = 1};
+    struct command c = {.reps = 5, .most_together = 1};
     c.pp = (struct fm_cli_list){c.pp_items, MAX_LIST, 0};
     c.tg = (struct fm_cli_list){c.tg_items, MAX_LIST, 0};
     c.depth = (struct fm_cli_list){c.depth_items, MAX_LIST, 0};
+    c.together = (struct fm_cli_list){c.together_items, MAX_LIST, 0};
     struct fm_cli_opt model_opts[FM_CLI_MODEL_OPTS], run_opts[FM_CLI_RUN_OPTS];
     fm__cli_engine_defaults(&c.args);
     struct fm_cli_opt opts[] = {
@@ -185,9 +224,9 @@ int fm_cmd_bench(int argc, char **argv)
          .max = 1 << 22,
          .help = "tokens before them [0]"},
         {.names = "-np,--parallel",
-         .type = FM_CLI_INT,
-         .arg = "N",
-         .out = &c.n_together,
+         .type = FM_CLI_INTS,
+         .arg = "N,…",
+         .out = &c.together,
          .min = 1,
          .max = 1024,
          .help = "sessions decoding together [1]"},
@@ -202,6 +241,14 @@ int fm_cmd_bench(int argc, char **argv)
          .type = FM_CLI_FLAG,
          .out = &c.machine,
          .help = "what the machine can do: bytes read, products made"},
+        {.names = "--kernels",
+         .type = FM_CLI_FLAG,
+         .out = &c.kernels,
+         .help = "matrix products alone, by type and size"},
+        {.names = "--start",
+         .type = FM_CLI_FLAG,
+         .out = &c.start,
+         .help = "processes: seconds from start to first token, peak memory"},
     };
     struct fm_cli_opt output_opts[] = {
         {.names = "-o,--output",
@@ -219,7 +266,8 @@ int fm_cmd_bench(int argc, char **argv)
             "Each line: median and spread of the repeats, the bound measured among them, and the share of it reached.\n"
             "Decoding is bounded by the bytes it must read, prompts by their products.",
         .examples = "  fathom bench\n  fathom bench --pp 512 --tg 128 --depth 0,4096,8192 --kv int8 --svg speed.svg\n"
-                    "  fathom bench --machine --json\n",
+                    "  fathom bench --depth 4096,14000 --rope-scaling linear --rope-scale 2 -np 1,16\n"
+                    "  fathom bench --machine --json\n  fathom bench --kernels -o md\n  fathom bench --start\n",
         .groups = {{"Tests", opts, FM_CLI_N(opts)},
                    {"Output", output_opts, FM_CLI_N(output_opts)},
                    {"Model", model_opts, fm__cli_model_opts(&c.args, model_opts)},
@@ -232,10 +280,10 @@ int fm_cmd_bench(int argc, char **argv)
     c.out.format = c.json ? FM_BENCH_JSON : (enum fm_bench_format)c.format;
     struct fm_error err = {0};
     fm__cli_stats_begin(&c.stats);
-    fm_status status = c.machine ? bench_machine(&c, &err) : bench_model(&c, &err);
-    if (status == FM_OK) fm__cli_stats_show(&c.stats, &c.engine, c.out.format == FM_BENCH_JSON);
+    fm_status status = run(&c, &err);
     free(c.results);
     free(c.lines);
+    if (status == FM_OK) fm__cli_stats_show(&c.stats, &c.engine, c.out.format == FM_BENCH_JSON);
     fm__cli_engine_close(&c.engine);
     if (status != FM_OK) return fm__cli_error("bench", &err, c.json);
     return c.out.failed ? 1 : 0;

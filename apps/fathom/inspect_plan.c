@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/pool.h"
 #include "cli_out.h"
 #include "cli_settings.h"
 #include "eval/cost.h"
@@ -174,10 +173,7 @@ static fm_status run(struct job *j, struct fm_cli_engine_args *args, struct fm_e
         fm__plan_dump(j->plans[1], stdout);
         return FM_OK;
     }
-    struct fm__pool *pool;
-    FM_TRY(fm__pool_new(j->engine.props.threads > 0 ? j->engine.props.threads : args->threads, &pool, err));
-    fm_status status = fm__machine_run(pool, &j->machine, err);
-    fm__pool_free(pool);
+    fm_status status = fm__machine_of(j->engine.device, &j->machine, err);
     if (status == FM_OK && j->what->reps > 0) status = measure(j, err);
     if (status == FM_OK) report(j);
     return status;

@@ -31,6 +31,9 @@ struct fm__pool {
     _Alignas(CACHE_LINE) int n_threads;
     int n_started; // workers 1…n_started-1 exist
     int stop;
+    int pinned_creator; // `creator` had the mask `before`, and gets it back
+    pthread_t creator;
+    cpu_set_t before;
     fm__pool_fn *fn;
     void *context;
     struct start {
@@ -151,7 +154,12 @@ static fm_status start_workers(struct fm__pool *pool, struct fm_error *err)
         if (may_pin) pin(start->thread, nth_cpu(&set, i));
     }
     // worker 0 is the caller: it gets the first CPU, else the scheduler may put it onto a worker's
-    if (may_pin && pool->n_threads > 1) pin(pthread_self(), nth_cpu(&set, 0));
+    if (may_pin && pool->n_threads > 1) {
+        pool->pinned_creator = 1;
+        pool->creator = pthread_self();
+        pool->before = set;
+        pin(pool->creator, nth_cpu(&set, 0));
+    }
     return FM_OK;
 }
 
@@ -181,6 +189,8 @@ void fm__pool_free(struct fm__pool *pool)
     pool->stop = 1;
     change(&pool->run);
     for (int i = 1; i < pool->n_started; i++) pthread_join(pool->starts[i].thread, NULL);
+    if (pool->pinned_creator && pthread_equal(pool->creator, pthread_self()))
+        pthread_setaffinity_np(pool->creator, sizeof pool->before, &pool->before);
     fm__free(pool->starts);
     fm__free(pool);
 }

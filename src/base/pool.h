@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A small thread pool: all workers run one function together, the caller is worker 0. One wake a run; barriers inside
 // a run spin briefly and then sleep. Workers are pinned to the CPUs of the creator's affinity mask, in order, because
-// an unpinned spin barrier costs a whole scheduler tick when two workers land on one core.
+// an unpinned spin barrier costs a whole scheduler tick when two workers land on one core. The creator is worker 0 and
+// pinned too, until it frees the pool: threads and pools that it makes meanwhile inherit that one CPU.
 #ifndef FM_BASE_POOL_H
 #define FM_BASE_POOL_H
 

@@ -70,3 +70,8 @@ fm_status fm__device_weight_read(struct fm_device *d, const struct fm_tensor *w,
     size_t row = fm_dtype_row_bytes(w->dtype, w->dims[w->rank - 1]);
     return fm__device_copy_out(d, w->buffer, w->offset + (size_t)row0 * row, file_rows, (size_t)n * row, err);
 }
+
+struct fm__pool *fm__device_pool(struct fm_device *d)
+{
+    return d->v->pool ? d->v->pool(d) : NULL;
+}

@@ -10,6 +10,7 @@
 #include "graph/graph.h"
 
 struct fm__plan;
+struct fm__pool;
 struct fm__program; // a device's own form of a plan
 
 // What changes from run to run.
@@ -53,6 +54,9 @@ struct fm__device_vtable {
     fm_status (*wait)(struct fm_device *device, struct fm__program *program, struct fm_error *err);
     // Seconds each step took in the last run; NULL: not measured. Measuring is on while `on`.
     void (*profile)(struct fm_device *device, struct fm__program *program, int on, double *seconds);
+    // The host's threads that it computes with; NULL: none. Whoever measures what the machine can do borrows them: a
+    // second pool would inherit the mask of its creator, who is pinned to one CPU by the first.
+    struct fm__pool *(*pool)(struct fm_device *device);
 };
 
 struct fm_device {
@@ -69,6 +73,7 @@ fm_status fm__device_weight_write(struct fm_device *d, const struct fm_tensor *w
                                   const void *file_rows, struct fm_error *err);
 fm_status fm__device_weight_read(struct fm_device *d, const struct fm_tensor *w, int64_t row0, int64_t n,
                                  void *file_rows, struct fm_error *err);
+struct fm__pool *fm__device_pool(struct fm_device *d); // the device's own; NULL: it has none
 
 extern const struct fm__device_vtable fm__device_cpu, fm__device_sim;
 

@@ -19,10 +19,12 @@ struct fm__bench_linear_args {
 };
 
 struct fm__bench_linear {
-    const char *kernel; // NULL: no kernel for this type, activation and level; the rest is then 0
-    double seconds;     // a product
-    double gops;        // 2 N O K a second, in 1e9
-    double gb_per_s;    // packed weights read a second, in 1e9
+    const char *kernel;    // NULL: no kernel for this type, activation and level; the rest is then 0
+    double seconds;        // a product
+    double stream_seconds; // loading the weights of one and nothing else, first quartile; 0 with one copy
+    double spread;         // (third quartile - first) / median, of the seconds
+    double gops;           // 2 N O K a second, in 1e9
+    double gb_per_s;       // packed weights read a second, in 1e9
 };
 
 // Errors: FM_E_NOMEM, FM_E_ARG (a K that breaks a block).

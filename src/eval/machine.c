@@ -2,10 +2,11 @@
 // Runs each loop on all workers at once: clocks and ports are shared, so one thread's peak times n would flatter.
 #include "eval/machine.h"
 
-#include <time.h>
-
+#include "base/clock.h"
 #include "base/cpuinfo.h"
+#include "base/error.h"
 #include "base/pool.h"
+#include "device/device.h"
 #include "eval/stream.h"
 
 enum { LANES = 64 };
@@ -61,11 +62,9 @@ static void worker(void *context, int index, int count)
 
 static double seconds(struct fm__pool *pool, struct run *run)
 {
-    struct timespec a, b;
-    clock_gettime(CLOCK_MONOTONIC, &a);
+    double begun = fm__seconds();
     fm__pool_run(pool, worker, run);
-    clock_gettime(CLOCK_MONOTONIC, &b);
-    return (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec);
+    return fm__seconds() - begun;
 }
 
 double fm__machine_measure(struct fm__pool *pool, const struct fm__machine_loop *loop, int reps)
@@ -81,17 +80,30 @@ double fm__machine_measure(struct fm__pool *pool, const struct fm__machine_loop 
     return best;
 }
 
-fm_status fm__machine_run(struct fm__pool *pool, struct fm__machine *out, struct fm_error *err)
+fm_status fm__machine_run(struct fm__pool *pool, int level, struct fm__machine *out, struct fm_error *err)
 {
     *out = (struct fm__machine){0};
     fm_status status = fm__stream_measure(pool, (size_t)256 << 20, 5, &out->stream, err);
     if (status != FM_OK) return status;
     for (size_t i = 0; i < sizeof loops / sizeof *loops; i++) {
-        if (!fm__cpu_has(loops[i].level)) continue;
+        if (loops[i].level > level || !fm__cpu_has(loops[i].level)) continue;
         double rate = fm__machine_measure(pool, &loops[i], 5) * 1e-9;
         if (rate <= out->peak[loops[i].kind]) continue;
         out->peak[loops[i].kind] = rate;
         out->peak_of[loops[i].kind] = loops[i].name;
     }
     return FM_OK;
+}
+
+fm_status fm__machine_of(struct fm_device *device, struct fm__machine *out, struct fm_error *err)
+{
+    struct fm_device_props props;
+    struct fm__pool *own = NULL, *pool = fm__device_pool(device);
+    int level;
+    fm_device_get_props(device, &props);
+    FM_TRY(fm__cpu_choose(props.level, &level, err));
+    if (!pool) FM_TRY(fm__pool_new(0, &own, err));
+    fm_status status = fm__machine_run(pool ? pool : own, level, out, err);
+    fm__pool_free(own);
+    return status;
 }

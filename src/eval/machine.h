@@ -9,6 +9,7 @@
 #include "fathom/status.h"
 
 struct fm__pool;
+struct fm_device;
 
 enum fm__machine_kind { FM__MACHINE_F32, FM__MACHINE_BF16, FM__MACHINE_INT8, FM__MACHINE_KINDS };
 
@@ -33,7 +34,10 @@ struct fm__machine {
     const char *peak_of[FM__MACHINE_KINDS]; // which loop that was
 };
 
-fm_status fm__machine_run(struct fm__pool *pool, struct fm__machine *out, struct fm_error *err);
+// With the loops that kernels of `level` (enum fm__cpu_level) and below may use.
+fm_status fm__machine_run(struct fm__pool *pool, int level, struct fm__machine *out, struct fm_error *err);
+// The same with a device's own threads and level.
+fm_status fm__machine_of(struct fm_device *device, struct fm__machine *out, struct fm_error *err);
 
 float fm__machine_f32_plain(int64_t iterations);
 float fm__machine_f32_avx2(int64_t iterations);

@@ -236,6 +236,11 @@ static void cpu_profile(struct fm_device *device, struct fm__program *program, i
     memset(program->seconds, 0, (size_t)program->calls.n * sizeof *program->seconds);
 }
 
+static struct fm__pool *cpu_pool(struct fm_device *device)
+{
+    return as_cpu(device)->pool;
+}
+
 const struct fm__device_vtable fm__device_cpu = {
     .name = "cpu",
     .open = cpu_open,
@@ -254,4 +259,5 @@ const struct fm__device_vtable fm__device_cpu = {
     .submit = cpu_submit,
     .wait = cpu_wait,
     .profile = cpu_profile,
+    .pool = cpu_pool,
 };
