@@ -34,6 +34,17 @@ FM_ALWAYS float32x4_t exp2_neon(float32x4_t x)
     return vreinterpretq_f32_u32(vandq_u32(in, vreinterpretq_u32_f32(p)));
 }
 
+// fm__exp2_code of four numbers; a NaN gives the least, as vmaxnm does.
+FM_ALWAYS float32x4_t exp2_code_neon(float32x4_t x)
+{
+    x = vmaxnmq_f32(x, vdupq_n_f32(FM__EXP2_CODE_LEAST));
+    const float32x4_t n = vrndnq_f32(x), f = vsubq_f32(x, n);
+    float32x4_t p = vfmaq_f32(vdupq_n_f32(FM__EXP2_CODE_C2), vdupq_n_f32(FM__EXP2_CODE_C3), f);
+    p = vfmaq_f32(vdupq_n_f32(FM__EXP2_CODE_C1), p, f);
+    p = vfmaq_f32(vdupq_n_f32(1.0f), p, f);
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), vshlq_n_s32(vcvtnq_s32_f32(n), 23)));
+}
+
 FM_ALWAYS float32x4_t bf16_neon(const uint16_t *p)
 {
     return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
@@ -59,6 +70,7 @@ FM_ALWAYS float finish_scores(float *s, const float *bias, int lo, int hi)
     return vmaxnmvq_f32(top);
 }
 
+// inv: of the values' scales, for a format whose probabilities become codes; NULL for floats.
 FM_ALWAYS float probabilities(float *s, float m, const float *inv)
 {
     float32x4_t sum[4];
@@ -66,7 +78,11 @@ FM_ALWAYS float probabilities(float *s, float m, const float *inv)
     for (int j = 0; j < FM__KV_BLOCK; j += 16)
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++) {
-            const float32x4_t p = exp2_neon(vsubq_f32(vld1q_f32(s + j + 4 * i), vdupq_n_f32(m)));
+            const float32x4_t x = vld1q_f32(s + j + 4 * i), y = vsubq_f32(x, vdupq_n_f32(m));
+            const uint32x4_t hidden = vceqq_f32(x, vdupq_n_f32(-INFINITY));
+            const float32x4_t code = exp2_code_neon(y);
+            const float32x4_t p =
+                inv ? vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(code), hidden)) : exp2_neon(y);
             float32x4_t f = inv ? vld1q_f32(inv + j + 4 * i) : vdupq_n_f32(1.0f);
             f = vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(f), vceqzq_f32(p)));
             sum[i] = vfmaq_f32(sum[i], p, f);
