@@ -202,9 +202,13 @@ V16 double d16_sum(d16 x) // the order of fm__fn_sum16
 
 V16 void store_halves(uint16_t *p, const uint16x4_t h[4], int n)
 {
-    uint16_t last[16], *to = n == 16 ? p : last;
-    for (int i = 0; i < 4; i++) vst1_u16(to + 4 * i, h[i]);
-    if (n < 16) memcpy(p, last, (size_t)n * sizeof *p);
+    if (n == 16) {
+        for (int i = 0; i < 4; i++) vst1_u16(p + 4 * i, h[i]);
+        return;
+    }
+    uint16_t last[16] = {0};
+    for (int i = 0; i < 4; i++) vst1_u16(last + 4 * i, h[i]);
+    memcpy(p, last, (size_t)n * sizeof *p);
 }
 V16 uint16x4_t f16_of(float32x4_t v)
 {
