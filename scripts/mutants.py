@@ -158,10 +158,10 @@ class Tree:
         if not tests:
             return "no such test", mutant["test"]
         path = os.path.join(self.source, mutant["file"])
-        original = read(path)
+        original, changed = read(path), mutated(mutant, self.source)
         try:
             with open(path, "w", encoding="utf-8") as f:
-                f.write(mutated(mutant, self.source))
+                f.write(changed)
             state, text = self.build_and_test(tests, 1, limit)
             return {"no build": "does not compile", "red": "killed", "green": "SURVIVED", "skipped": "not checked"}[state], text
         finally:
@@ -252,7 +252,8 @@ def work(tree, queue, results, report, limit):
         except Stale as problem:
             state, text = "no such test", str(problem)
         seconds = time.monotonic() - began
-        results.add(mutant, state, seconds)
+        if state != "no such test":
+            results.add(mutant, state, seconds)
         report(mutant, state, text, seconds)
 
 
