@@ -153,7 +153,8 @@ static void stays_sane(const char *name)
     assert_ok(fm_tokenizer_new(fm_model_gguf(model), &tokenizer, &err), err);
     struct fm_batcher_opts opts = {.n_ctx = N_PROMPT_MAX + N};
     assert_ok(fm_batcher_new(model, &opts, &batcher, &err), err);
-    struct fm_encode_args prompt = {.text = "The history of the lighthouse begins long before there were"};
+    struct fm_encode_args prompt = {.text = "The history of the lighthouse begins long before there were",
+                                    .flags = FM_ENCODE_ADD_SPECIAL};
     prompt.n = strlen(prompt.text);
     assert_ok(fm_tokenizer_encode(tokenizer, &prompt, tokens, N_PROMPT_MAX, &n_prompt, &err), err);
     struct reading r = {(int)n_prompt, fm_tokenizer_n_vocab(tokenizer), digests, 0};
