@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // device/cpu/pack and linear: packing gives the file's bytes back; every kernel at every level this machine runs gives
-// the reference's bytes (bf16: within a derived tolerance), for odd sizes, strides, extremes, one and two workers, with
+// the reference's bytes, for odd sizes, strides, extremes, one and two workers, with
 // an unreadable page behind every buffer.
 // test-labels: kernels
 #include "support/support.h"
@@ -18,6 +18,7 @@
 #include "device/cpu/linear.h"
 #include "device/cpu/pack.h"
 #include "ops/linear_ref.h"
+#include "support/leaves.h"
 #include "tensor/blocks.h"
 
 static const fm_dtype types[] = {FM_F32,  FM_F16,  FM_BF16, FM_Q4_0, FM_Q4_1, FM_Q5_0,   FM_Q5_1,  FM_Q8_0,
@@ -75,6 +76,10 @@ static void fill_weights(fm_dtype dtype, uint8_t *rows, size_t bytes, enum fill 
     const struct fm_dtype_info *info = fm_dtype_info(dtype);
     for (size_t i = 0; i < bytes; i++)
         rows[i] = fill == RANDOM || fill == HUGE_SCALES ? (uint8_t)random32() : fill == HIGHEST ? 0xff : 0;
+    if (dtype == FM_I8) { // codes are all there is
+        if (fill == LOWEST) memset(rows, 0x80, bytes);
+        return;
+    }
     for (size_t at = 0; at < bytes; at += (size_t)info->block_bytes) {
         if (info->block_elements == 1) {
             const float f = fill == ZEROS ? 0 : fill == LOWEST ? -1e-30f : fill == HIGHEST ? 3e4f : random_unit();
@@ -140,7 +145,7 @@ struct problem {
 };
 
 struct operands {
-    struct guarded x, w, packed, bias, residual, y;
+    struct guarded x, w, packed, bias, residual, scale, y;
     size_t x_stride, y_stride;
 };
 
@@ -166,12 +171,14 @@ static void operands_new(const struct problem *p, struct operands *o)
     o->w = guarded_new(w_row * (size_t)p->O);
     o->packed = guarded_new(fm__pack_bytes(p->dtype, p->O, p->K));
     o->bias = guarded_new((size_t)p->O * 4);
+    o->scale = guarded_new((size_t)p->O * 4);
     o->residual = guarded_new(o->y_stride * (size_t)(p->N - 1) + (size_t)p->O * 4);
     o->y = guarded_new(o->y_stride * (size_t)(p->N - 1) + (size_t)p->O * 4);
     fill_weights(p->dtype, o->w.data, w_row * (size_t)p->O, p->fill);
     fm__pack_rows(p->dtype, p->K, 0, p->O, o->w.data, o->packed.data);
     fill_x(p, o);
     for (int64_t i = 0; i < p->O; i++) ((float *)o->bias.data)[i] = random_unit();
+    for (int64_t i = 0; i < p->O; i++) ((float *)o->scale.data)[i] = random_unit();
     for (int64_t n = 0; n < p->N; n++)
         for (int64_t i = 0; i < p->O; i++)
             ((float *)(o->residual.data + (size_t)n * o->y_stride))[i] = random_unit() * 10;
@@ -184,6 +191,7 @@ static void operands_free(struct operands *o)
     guarded_free(&o->packed);
     guarded_free(&o->bias);
     guarded_free(&o->residual);
+    guarded_free(&o->scale);
     guarded_free(&o->y);
 }
 
@@ -235,7 +243,7 @@ static float *product(const struct problem *p, struct operands *o, const struct 
                       int count)
 {
     atomic_int_fast64_t next = 0;
-    struct fm__call call = {.n_in = 4, .n_out = 1, .rows = p->N, .next = &next};
+    struct fm__call call = {.n_in = p->dtype == FM_I8 ? 5 : 4, .n_out = 1, .rows = p->N, .next = &next};
     const size_t y_bytes = o->y_stride * (size_t)(p->N - 1) + (size_t)p->O * 4;
     if (p->in_place)
         memcpy(o->y.data, o->residual.data, y_bytes);
@@ -250,6 +258,7 @@ static float *product(const struct problem *p, struct operands *o, const struct 
     if (p->bias) call.in[2] = (struct fm_tensor){.dtype = FM_F32, .rank = 1, .dims = {p->O}, .data = o->bias.data};
     if (p->residual || p->in_place)
         call.in[3] = matrix(FM_F32, p->N, p->O, o->y_stride, p->in_place ? o->y.data : o->residual.data);
+    call.in[4] = (struct fm_tensor){.dtype = FM_F32, .rank = 1, .dims = {p->O}, .data = o->scale.data};
     call.out[0] = matrix(FM_F32, p->N, p->O, o->y_stride, o->y.data);
     if (kernel)
         run_workers(kernel, &call, count);
@@ -300,6 +309,10 @@ static int check(const struct problem *p)
             n++;
         }
     }
+#if defined(__x86_64__) // chosen only where it is faster
+    const struct fm__linear_kernel dot = {.name = "linear_bf16_bf16", .run = fm__linear_bf16_bf16};
+    if (p->act == FM_BF16 && fm__cpu_has(FM__CPU_BF16)) compare(p, &o, want, &dot, FM__LAYOUT_PACK16, 2);
+#endif
     free(want);
     operands_free(&o);
     return n;
@@ -310,8 +323,9 @@ static const int64_t outputs[] = {1, 15, 16, 17, 33, 48};
 
 static void sizes(fm_dtype act)
 {
-    for (int t = 0; t < N_TYPES; t++) {
-        const int block = fm_dtype_info(types[t])->block_elements;
+    for (int t = 0; t < (act == FM_Q8R ? 1 : N_TYPES); t++) {
+        const fm_dtype dtype = act == FM_Q8R ? FM_I8 : types[t];
+        const int block = act == FM_Q8R ? 32 : fm_dtype_info(dtype)->block_elements;
         if (act == FM_Q8A && block < 32) continue;
         int n_kernels = 0;
         for (size_t n = 0; n < sizeof batches / sizeof *batches; n++)
@@ -321,7 +335,7 @@ static void sizes(fm_dtype act)
                 n_kernels = check(&(struct problem){.N = batches[n],
                                                     .O = outputs[i],
                                                     .K = K,
-                                                    .dtype = types[t],
+                                                    .dtype = dtype,
                                                     .act = act,
                                                     .fill = variant % 4 ? RANDOM : (enum fill)(variant / 4 % FILLS),
                                                     .bias = variant & 1,
@@ -331,7 +345,7 @@ static void sizes(fm_dtype act)
             }
         if (!n_kernels)
             printf("skipped: no %s kernel for %s on this machine\n", fm_dtype_info(act)->name,
-                   fm_dtype_info(types[t])->name);
+                   fm_dtype_info(dtype)->name);
     }
 }
 
@@ -347,6 +361,46 @@ static void float_products(void **state)
     sizes(FM_F32);
 }
 
+static void bf16_products(void **state)
+{
+    (void)state;
+    sizes(FM_BF16);
+}
+
+static void int8_products(void **state)
+{
+    (void)state;
+    sizes(FM_Q8R);
+    for (int fill = 0; fill < FILLS; fill++) {
+        check(&(struct problem){.N = 45, .O = 33, .K = 160, .dtype = FM_I8, .act = FM_Q8R, .fill = (enum fill)fill});
+        check(&(struct problem){.N = 3, .O = 7, .K = 1 << 17, .dtype = FM_I8, .act = FM_Q8R, .fill = (enum fill)fill});
+    }
+}
+
+// Products around the smallest normal number: what is flushed, and when.
+static void bf16_subnormals(void **state)
+{
+    (void)state;
+    struct problem p = {.N = 35, .O = 40, .K = 200, .dtype = FM_BF16, .act = FM_BF16};
+    struct operands o;
+    operands_new(&p, &o);
+    for (int64_t i = 0; i < p.N * p.K; i++) // 2^-67 … 2^-60, now and then a subnormal
+        ((uint16_t *)o.x.data)[i] = (uint16_t)((random32() & 0x807f) | (random32() % 9 ? 60 + random32() % 8 : 0) << 7);
+    for (int64_t i = 0; i < p.O * p.K; i++)
+        ((uint16_t *)o.w.data)[i] = (uint16_t)((random32() & 0x807f) | (random32() % 9 ? 60 + random32() % 8 : 0) << 7);
+    fm__pack_rows(FM_BF16, p.K, 0, p.O, o.w.data, o.packed.data);
+    float *want = product(&p, &o, NULL, FM_LAYOUT_ROWS, 1);
+    int n_flushed = 0;
+    for (int64_t i = 0; i < p.N * p.O; i++) n_flushed += want[i] == 0;
+    assert_true(n_flushed < p.N * p.O);
+    for (int level = 0; level < FM__CPU_LEVELS; level++) {
+        const struct fm__linear_kernel k = fm__linear_kernel(FM_BF16, FM_BF16, level, p.N);
+        if (fm__cpu_has(level) && k.run) compare(&p, &o, want, &k, FM__LAYOUT_PACK16, 2);
+    }
+    free(want);
+    operands_free(&o);
+}
+
 static void extremes(void **state)
 {
     (void)state;
@@ -359,6 +413,8 @@ static void extremes(void **state)
                                     .dtype = types[t],
                                     .act = FM_F32,
                                     .fill = (enum fill)fill};
+                check(&p);
+                p.act = FM_BF16;
                 check(&p);
                 p.act = FM_Q8A;
                 if (fm_dtype_info(types[t])->block_elements >= 32) check(&p);
@@ -375,6 +431,99 @@ static void large(void **state)
         check(&(struct problem){.N = 13, .O = 20, .K = 3328, .dtype = some[t], .act = act, .bias = 1});
         check(&(struct problem){.N = 531, .O = 17, .K = 256, .dtype = some[t], .act = act, .in_place = 1});
         check(&(struct problem){.N = 2, .O = 16, .K = 40960, .dtype = some[t], .act = act});
+    }
+}
+
+static void row_quantisers_agree(void **state)
+{
+    (void)state;
+    for (int64_t K = 32; K <= 352; K += 32) {
+        const size_t bytes = fm_dtype_row_bytes(FM_Q8R, K);
+        struct guarded x = guarded_new((size_t)K * 4), want = guarded_new(bytes), got = guarded_new(bytes);
+        for (int round = 0; round < 20; round++) {
+            float *v = (float *)x.data;
+            for (int64_t i = 0; i < K; i++) {
+                v[i] = random_unit() * (round == 1 ? 1e38f : round == 2 ? 1e-30f : round == 3 ? 1e-44f : 1);
+                if (round == 4) v[i] = 0;
+                if (round == 5) v[i] = (float)((int)(random32() % 255) - 127) * 0.5f; // many ties
+            }
+            fm__q8r_quantise_row(v, K, want.data);
+            for (int level = 0; level < FM__CPU_LEVELS; level++) {
+                if (!fm__cpu_has(level)) continue;
+                memset(got.data, 0x55, bytes);
+                fm__q8r_quantiser(level)(v, K, got.data);
+                assert_memory_equal(got.data, want.data, bytes);
+            }
+            // and back: off by half a step at most, beside the product's own rounding
+            float back[352];
+            fm__q8r_dequantise_row(want.data, K, back);
+            for (int64_t i = 0; i < K; i++)
+                if (round != 3) assert_true(fabsf(back[i] - v[i]) <= fm__q8r_d(want.data, K) * (0.5f + 127 * 0x1p-22f));
+        }
+        guarded_free(&x);
+        guarded_free(&want);
+        guarded_free(&got);
+    }
+}
+
+// --- through the device: the graph casts to bf16 itself, the plan casts to q8r for weights of int8 ---
+
+enum { GRAPH_N = 40, GRAPH_K = 96, GRAPH_O = 33 };
+
+static struct fm__graph *two_products(void)
+{
+    struct fm__graph *g = fm__graph_new();
+    const int64_t dims[] = {GRAPH_O, GRAPH_K}, o = GRAPH_O;
+    const union fm__attrs bf16 = {.cast = {.dtype = FM_BF16}};
+    const fm__val x = fm__graph_leaf(g, FM__INPUT, "x", FM_F32, 2, (int64_t[]){FM__ROWS, GRAPH_K});
+    const fm__val w = fm__graph_leaf(g, FM__WEIGHT, "w", FM_F32, 2, dims);
+    const fm__val codes = fm__graph_leaf(g, FM__WEIGHT, "codes", FM_I8, 2, dims);
+    const fm__val scale = fm__graph_leaf(g, FM__WEIGHT, "scale", FM_F32, 1, &o);
+    const fm__val cast = fm__graph_add(g, FM__OP_CAST, 1, &x, &bf16);
+    const fm__val a = fm__graph_add(g, FM__OP_LINEAR, 2, (fm__val[]){cast, w}, NULL);
+    const fm__val b = fm__graph_add(g, FM__OP_LINEAR, 5, (fm__val[]){x, codes, FM__NONE, FM__NONE, scale}, NULL);
+    fm__graph_output(g, a, "a");
+    fm__graph_output(g, b, "b");
+    return g;
+}
+
+static void run_graph(const char *device, const struct fm_device_opts *opts, const float *x, const int8_t *codes,
+                      float *y)
+{
+    struct fm_error err;
+    struct test_leaves leaves;
+    test_leaves_init(&leaves, device, opts);
+    struct fm__graph *g = two_products();
+    test_leaves_add(&leaves, "codes", FM_I8, 2, (int64_t[]){GRAPH_O, GRAPH_K}, codes);
+    test_leaves_fill(&leaves, g, 0.5f);
+    const struct fm__plan_opts plan_opts = {
+        .device = leaves.device, .rows = GRAPH_N, .bind = test_leaves_bind, .bind_context = &leaves};
+    struct fm__plan *plan;
+    assert_ok(fm__plan_new(g, &plan_opts, &plan, &err), err);
+    const void *inputs[] = {x};
+    assert_ok(fm__plan_run(plan, GRAPH_N, inputs, &err), err);
+    for (int i = 0; i < 2; i++)
+        memcpy(y + i * GRAPH_N * GRAPH_O, fm__plan_output(plan, i), sizeof(float) * GRAPH_N * GRAPH_O);
+    fm__plan_free(plan);
+    fm__graph_free(g);
+    test_leaves_deinit(&leaves);
+}
+
+static void graphs_run_both(void **state)
+{
+    (void)state;
+    static float x[GRAPH_N * GRAPH_K], want[2 * GRAPH_N * GRAPH_O], got[2 * GRAPH_N * GRAPH_O];
+    static int8_t codes[GRAPH_O * GRAPH_K];
+    for (size_t i = 0; i < sizeof x / sizeof *x; i++) x[i] = random_unit();
+    for (size_t i = 0; i < sizeof codes; i++) codes[i] = (int8_t)random32();
+    run_graph("cpu", NULL, x, codes, want); // level ref
+    double sum = 0;
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) sum += fabs(want[i]);
+    assert_true(sum > 1);
+    for (int level = 0; level < FM__CPU_LEVELS; level++) {
+        if (!fm__cpu_has(level)) continue;
+        run_graph("cpu", &(struct fm_device_opts){.threads = 2, .level = fm__cpu_level_name(level)}, x, codes, got);
+        assert_memory_equal(got, want, sizeof want);
     }
 }
 
@@ -410,6 +559,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packing_gives_the_files_bytes_back),
         cmocka_unit_test(quantisers_agree),
+        cmocka_unit_test(row_quantisers_agree),
+        cmocka_unit_test(bf16_products),
+        cmocka_unit_test(bf16_subnormals),
+        cmocka_unit_test(int8_products),
+        cmocka_unit_test(graphs_run_both),
         cmocka_unit_test(integer_products),
         cmocka_unit_test(float_products),
         cmocka_unit_test(extremes),

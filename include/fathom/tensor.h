@@ -14,7 +14,7 @@ extern "C" {
 
 enum { FM_MAX_RANK = 4 };
 
-// FM_Q8A is the activation format of integer products, never stored in a file: see src/tensor/blocks.h.
+// FM_Q8A and FM_Q8R are the activation formats of integer products, never stored in a file: src/tensor/q8a.h, q8r.h.
 typedef enum fm_dtype {
 #define X(name, text, elements, bytes, gguf) FM_##name,
 #include "fathom/dtype.def"

@@ -25,6 +25,7 @@ struct bench {
     atomic_int_fast64_t next;
     struct fm_buffer *pages; // of weights: huge ones where a device's would be
     unsigned char *weights, *x, *y, *scratch, *workspace;
+    float *scales; // of I8 weights
     struct fm__pool *pool;
     size_t weight_bytes; // of one copy, rounded up to whole lines
 };
@@ -45,20 +46,26 @@ static fm_status make_operands(struct bench *b, int n_workers, struct fm_error *
     b->weights = b->pages->host;
     b->x = fm__aligned(64, x_row * (size_t)a->N);
     b->y = fm__aligned(64, (size_t)(a->N * a->O) * 4);
+    b->scales = fm__aligned(64, (size_t)a->O * 4);
     b->scratch = fm__aligned(64, (size_t)n_workers * FM__WORKER_SCRATCH);
     float *values = fm__malloc((size_t)a->K * 4);
     unsigned char *rows = fm__malloc(row * 16);
-    if (!b->x || !b->y || !b->scratch || !values || !rows) {
+    if (!b->x || !b->y || !b->scales || !b->scratch || !values || !rows) {
         fm__free(values);
         fm__free(rows);
         return fm__fail_nomem(err, "bench", b->weight_bytes * (size_t)n_copies);
     }
     uint32_t seed = 1;
+    for (int64_t o = 0; o < a->O; o++) b->scales[o] = 0.01F;
     for (int64_t o = 0; o < a->O; o += 16) {
         const int64_t n = a->O - o < 16 ? a->O - o : 16;
         for (int64_t r = 0; r < n; r++) {
             for (int64_t k = 0; k < a->K; k++) values[k] = random_value(&seed);
-            fm__quantise_row(a->dtype, values, a->K, rows + (size_t)r * row);
+            if (a->dtype == FM_I8)
+                for (int64_t k = 0; k < a->K; k++)
+                    rows[(size_t)r * row + (size_t)k] = (unsigned char)(int)(127 * values[k]);
+            else
+                fm__quantise_row(a->dtype, values, a->K, rows + (size_t)r * row);
         }
         fm__pack_rows(a->dtype, a->K, o, n, rows, b->weights);
     }
@@ -101,6 +108,11 @@ static void make_call(struct bench *b)
     b->call.in[0] = matrix(a->act, a->N, a->K, b->x);
     b->call.in[1] = matrix(a->dtype, a->O, a->K, b->weights);
     b->call.in[1].layout = FM__LAYOUT_PACK16;
+    if (a->dtype == FM_I8) {
+        b->call.n_in = 5;
+        b->call.in[2].dtype = b->call.in[3].dtype = FM_DTYPE_COUNT;
+        b->call.in[4] = (struct fm_tensor){.dtype = FM_F32, .rank = 1, .dims = {a->O}, .data = b->scales};
+    }
     b->call.out[0] = matrix(FM_F32, a->N, a->O, b->y);
 }
 
@@ -166,6 +178,7 @@ fm_status fm__bench_linear(struct fm__pool *pool, const struct fm__bench_linear_
     fm_buffer_unref(b.pages);
     fm__free(b.x);
     fm__free(b.y);
+    fm__free(b.scales);
     fm__free(b.scratch);
     fm__free(b.workspace);
     return status;

@@ -11,7 +11,7 @@
 struct fm__pool;
 
 struct fm__bench_linear_args {
-    fm_dtype dtype, act; // of W; of x: FM_Q8A, FM_F32 or FM_BF16
+    fm_dtype dtype, act; // of W; of x: FM_Q8A, FM_F32, FM_BF16, FM_Q8R (with I8)
     int level;           // enum fm__cpu_level
     int64_t N, O, K;
     int64_t copies; // matrices worked on in turn, so that caches hold no weights; 0 and 1: one

@@ -75,7 +75,8 @@ struct fm__cost fm__cost_of(const struct fm__plan *plan, int i, int64_t rows, in
         int weight = is_weight(plan, node, 1) ? 1 : 0;
         const struct fm_tensor *w = &call.in[weight];
         cost.operations = 2.0 * (double)rows * (double)fm_tensor_elements(w);
-        if (call.in[1 - weight].dtype == FM_Q8A)
+        const fm_dtype act = call.in[1 - weight].dtype;
+        if (act == FM_Q8A || act == FM_Q8R)
             cost.kind = FM__MACHINE_INT8;
         else if (w->dtype != FM_F32)
             cost.kind = FM__MACHINE_BF16;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// cast: the same numbers in another type. x [..., X] f32 -> dtype (f32, bf16, f16 or q8a).
+// cast: the same numbers in another type. x [..., X] f32 -> dtype (f32, bf16, f16, q8a or q8r).
 #include <string.h>
 
 #include "base/error.h"

@@ -1,22 +1,47 @@
 // SPDX-License-Identifier: MIT
 // linear: y = x W^T (+ bias) (+ residual).
-//   x [N, K] f32, q8a or bf16; W [O, K] any weight type; bias f32 [O]; residual f32 [N, O] -> f32 [N, O].
+//   x [N, K] f32, q8a, q8r or bf16; W [O, K] any weight type; bias f32 [O]; residual f32 [N, O] -> f32 [N, O].
+//   W I8 [O, K] takes scale f32 [O] as input 4: a row of W is its integers times its scale. The plan makes x q8r for
+//   it.
 // x's type says how products are formed (ops/linear_ref.h has the exact arithmetic of each): q8a for inference of
-// quantised weights, f32 or bf16 for training, so that the gradient is exact.
+// quantised weights, q8r for weights of plain int8, f32 or bf16 for training, so that the gradient is exact.
 #include "base/error.h"
 #include "graph/gradient.h"
 #include "ops/linear_ref.h"
 #include "ops/op.h"
+#include "tensor/q8r.h"
+
+// W of plain int8: x f32 (until the plan casts it) or q8r, and scales; no scales for other weights.
+static fm_status int8_shape(struct fm__shape *s)
+{
+    const fm_dtype x = s->in[0]->dtype, w = s->in[1]->dtype;
+    const bool scales = s->n_in > 4 && s->in[4];
+    if ((x == FM_Q8R) > (w == FM_I8) || (w == FM_I8 && x != FM_Q8R && x != FM_F32))
+        return fm__fail(s->err, FM_E_SHAPE, "linear: x is %s and W %s, want q8r with i8", fm_dtype_info(x)->name,
+                        fm_dtype_info(w)->name);
+    if (scales != (w == FM_I8))
+        return fm__fail(s->err, FM_E_SHAPE, "linear: W is %s %s scales, want them with i8 and only there",
+                        fm_dtype_info(w)->name, scales ? "with" : "without");
+    if (w != FM_I8) return FM_OK;
+    if (s->attrs->linear.transpose_w) return fm__fail(s->err, FM_E_SHAPE, "linear: W is i8, transposed: not offered");
+    if (s->in[1]->dims[1] > FM__Q8R_MAX_K)
+        return fm__fail(s->err, FM_E_SHAPE, "linear: W is i8 of %lld columns, want %d at most",
+                        (long long)s->in[1]->dims[1], FM__Q8R_MAX_K);
+    FM_TRY(fm__want_dtype(s, 4, FM_F32));
+    FM_TRY(fm__want_rank(s, 4, 1));
+    return fm__want_dim(s, 4, 0, s->in[1]->dims[0]);
+}
 
 static fm_status shape(struct fm__shape *s)
 {
     FM_TRY(fm__want_rank(s, 0, 2));
     FM_TRY(fm__want_rank(s, 1, 2));
-    FM_TRY(fm__want_weight_type(s, 1));
+    if (s->in[1]->dtype != FM_I8 || s->n_in < 5) FM_TRY(fm__want_weight_type(s, 1));
     fm_dtype x = s->in[0]->dtype;
-    if (x != FM_F32 && x != FM_Q8A && x != FM_BF16)
-        return fm__fail(s->err, FM_E_SHAPE, "linear: x is %s, want f32, q8a or bf16", fm_dtype_info(x)->name);
+    if (x != FM_F32 && x != FM_Q8A && x != FM_Q8R && x != FM_BF16)
+        return fm__fail(s->err, FM_E_SHAPE, "linear: x is %s, want f32, q8a, q8r or bf16", fm_dtype_info(x)->name);
     int t = s->attrs->linear.transpose_w;
+    FM_TRY(int8_shape(s));
     if (t) FM_TRY(fm__want_dtype(s, 0, FM_F32));
     FM_TRY(fm__want_dim(s, 1, t ? 0 : 1, s->in[0]->dims[1]));
     int64_t o = s->in[1]->dims[t ? 1 : 0];
@@ -69,7 +94,7 @@ const struct fm__op fm__op_linear = {
     .name = "linear",
     .doc = "y = x W^T + bias + residual",
     .min_in = 2,
-    .max_in = 4,
+    .max_in = 5,
     .n_out = 1,
     .shape = shape,
     .gradient = gradient,

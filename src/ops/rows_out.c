@@ -9,8 +9,8 @@
 fm_status fm__shape_rows_out(struct fm__shape *s, int in, int dtype)
 {
     int64_t last = s->in[in]->dims[s->in[in]->rank - 1];
-    if (dtype != FM_F32 && dtype != FM_F16 && dtype != FM_BF16 && dtype != FM_Q8A)
-        return fm__fail(s->err, FM_E_SHAPE, "%s: output type %s, want f32, f16, bf16 or q8a", s->op,
+    if (dtype != FM_F32 && dtype != FM_F16 && dtype != FM_BF16 && dtype != FM_Q8A && dtype != FM_Q8R)
+        return fm__fail(s->err, FM_E_SHAPE, "%s: output type %s, want f32, f16, bf16, q8a or q8r", s->op,
                         fm_dtype_info((fm_dtype)dtype)->name);
     if (last % fm_dtype_info((fm_dtype)dtype)->block_elements)
         return fm__fail(s->err, FM_E_SHAPE, "%s: rows of %lld elements, want a multiple of %d for %s", s->op,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "tensor/q8a.h"
+#include "tensor/q8r.h"
 
 #define SIZES_MATCH(TYPE, name) \
     _Static_assert(sizeof(struct fm__block_##name) == TYPE##_BYTES, "the drawn block has the file's size")
@@ -226,7 +227,8 @@ bool fm__is_weight_type(fm_dtype dtype)
 bool fm__dequantise_row(fm_dtype dtype, const void *src, int64_t n, float *dst)
 {
     if (dtype == FM_Q8A) fm__q8a_dequantise_row(src, n, dst);
-    if (!fm__is_weight_type(dtype)) return dtype == FM_Q8A;
+    if (dtype == FM_Q8R) fm__q8r_dequantise_row(src, n, dst);
+    if (!fm__is_weight_type(dtype)) return dtype == FM_Q8A || dtype == FM_Q8R;
     rows[dtype](src, n, dst);
     return true;
 }

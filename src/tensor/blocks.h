@@ -124,7 +124,8 @@ bool fm__is_weight_type(fm_dtype dtype);
 
 // dst[n] = the values of n elements at src (any alignment); n is a multiple of the type's block. The results are those
 // of the file format's definition in f32 without fused operations, bit for bit those of the `gguf` Python package.
-// FM_Q8A (tensor/q8a.h) is known too: there n is the whole row. False, dst untouched, for any other type.
+// FM_Q8A and FM_Q8R (tensor/q8a.h, q8r.h) are known too: there n is the whole row. False, dst untouched, for any other
+// type.
 bool fm__dequantise_row(fm_dtype dtype, const void *src, int64_t n, float *dst);
 
 // The nearest codes for src[n], block by block, without any knowledge of how the weights are used. n is a multiple of

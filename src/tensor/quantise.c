@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "tensor/q8a.h"
+#include "tensor/q8r.h"
 
 static int clamp(int v, int low, int high)
 {
@@ -319,7 +320,8 @@ static row_fn *const rows[FM_DTYPE_COUNT] = {[FM_F32] = row_f32,
 bool fm__quantise_row(fm_dtype dtype, const float *src, int64_t n, void *dst)
 {
     if (dtype == FM_Q8A) fm__q8a_quantise_row(src, n, dst);
-    if ((unsigned)dtype >= FM_DTYPE_COUNT || !rows[dtype]) return dtype == FM_Q8A;
+    if (dtype == FM_Q8R) fm__q8r_quantise_row(src, n, dst);
+    if ((unsigned)dtype >= FM_DTYPE_COUNT || !rows[dtype]) return dtype == FM_Q8A || dtype == FM_Q8R;
     rows[dtype](src, n, dst);
     return true;
 }

@@ -38,5 +38,6 @@ void fm__cpu_unpack(const struct fm_tensor *w, int64_t row0, int64_t n, void *fi
 fm_dtype fm__cpu_activation(const struct fm_tensor *w, int level)
 {
     (void)level;
+    if (w->dtype == FM_I8) return FM_Q8R;
     return fm__is_weight_type(w->dtype) && fm_dtype_info(w->dtype)->block_elements >= 32 ? FM_Q8A : FM_F32;
 }

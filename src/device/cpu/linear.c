@@ -12,11 +12,12 @@ struct entry {
     const char *name;
     fm__kernel_fn *run;
     size_t (*workspace)(const struct fm__call *largest, int n_workers);
+    bool (*pays)(void); // NULL: yes
 };
 
-#define KERNEL(level, act, min_rows, name)                           \
-    {                                                                \
-        FM__CPU_##level, FM_##act, min_rows, #name, fm__##name, NULL \
+#define KERNEL(level, act, min_rows, name)                                 \
+    {                                                                      \
+        FM__CPU_##level, FM_##act, min_rows, #name, fm__##name, NULL, NULL \
     }
 static const struct entry table[] = {
 #if defined(__x86_64__)
@@ -25,7 +26,17 @@ static const struct entry table[] = {
     KERNEL(AVX2, Q8A, 0, linear_q8a_avx2),
     KERNEL(AVX512, Q8A, 0, linear_q8a_avx512),
     KERNEL(VNNI, Q8A, 0, linear_q8a_vnni),
-    {FM__CPU_AMX, FM_Q8A, FM__LINEAR_AMX_ROWS, "linear_q8a_amx", fm__linear_q8a_amx, fm__linear_q8a_amx_workspace},
+    {FM__CPU_AMX, FM_Q8A, FM__LINEAR_AMX_ROWS, "linear_q8a_amx", fm__linear_q8a_amx, fm__linear_q8a_amx_workspace,
+     NULL},
+    KERNEL(AVX2, BF16, 0, linear_bf16_avx2),
+    KERNEL(AVX512, BF16, 0, linear_bf16_avx512),
+    {FM__CPU_BF16, FM_BF16, 0, "linear_bf16_bf16", fm__linear_bf16_bf16, NULL, fm__linear_bf16_pays},
+    {FM__CPU_AMX, FM_BF16, FM__LINEAR_TILE_ROWS, "linear_bf16_amx", fm__linear_bf16_amx, fm__linear_bf16_amx_workspace,
+     NULL},
+    KERNEL(AVX2, Q8R, 0, linear_i8_avx2),
+    KERNEL(AVX512, Q8R, 0, linear_i8_avx512),
+    KERNEL(VNNI, Q8R, 0, linear_i8_vnni),
+    {FM__CPU_AMX, FM_Q8R, FM__LINEAR_TILE_ROWS, "linear_i8_amx", fm__linear_i8_amx, fm__linear_i8_amx_workspace, NULL},
 #elif defined(__aarch64__)
     KERNEL(NEON, F32, 0, linear_f32_neon),
     KERNEL(NEON, Q8A, 0, linear_q8a_neon),
@@ -44,10 +55,11 @@ static int allowed(int needed, int level)
 struct fm__linear_kernel fm__linear_kernel(fm_dtype dtype, fm_dtype act, int level, int64_t n_rows)
 {
     struct fm__linear_kernel kernel = {0};
-    if (!fm__is_weight_type(dtype)) return kernel;
+    if (act == FM_Q8R ? dtype != FM_I8 : !fm__is_weight_type(dtype)) return kernel;
     if (act == FM_Q8A && fm_dtype_info(dtype)->block_elements < 32) return kernel;
     for (const struct entry *e = table; e->name; e++) {
         if (e->act != act || !allowed(e->level, level) || n_rows < e->min_rows) continue;
+        if (e->pays && !e->pays()) continue;
         kernel.name = e->name;
         kernel.run = e->run;
         kernel.workspace = e->workspace;
@@ -65,4 +77,14 @@ fm__q8a_quantise_fn *fm__q8a_quantiser(int level)
 #endif
     (void)level;
     return fm__q8a_quantise_row;
+}
+
+fm__q8r_quantise_fn *fm__q8r_quantiser(int level)
+{
+#if defined(__x86_64__)
+    if (allowed(FM__CPU_AVX512, level)) return fm__q8r_quantise_row_avx512;
+    if (allowed(FM__CPU_AVX2, level)) return fm__q8r_quantise_row_avx2;
+#endif
+    (void)level;
+    return fm__q8r_quantise_row;
 }

@@ -13,6 +13,7 @@ struct linear {
     int64_t N, O, K;
     const uint8_t *x, *w, *residual; // residual NULL: none
     const float *bias;               // NULL: none
+    const float *scale;              // of I8 weights, by output
     uint8_t *y;
     size_t x_stride, w_stride, residual_stride, y_stride; // bytes a row
     fm_dtype dtype;                                       // of w
@@ -36,6 +37,7 @@ static inline void linear_read(const struct fm__call *c, struct linear *l)
     l->w_stride = (size_t)w->strides[0];
     l->y_stride = (size_t)y->strides[0];
     if (bias) l->bias = bias->data;
+    if (c->n_in > 4) l->scale = c->in[4].data;
     if (residual && residual->data) {
         l->residual = residual->data;
         l->residual_stride = (size_t)residual->strides[0];

@@ -20,6 +20,7 @@ static const struct packing packings[FM_DTYPE_COUNT] = {
     [FM_F32] = {1, 4, {{0, 4, 1, 0}}},
     [FM_F16] = {1, 2, {{0, 2, 1, 0}}},
     [FM_BF16] = {2, 4, {{0, 4, 1, 0}}},
+    [FM_I8] = {4, 4, {{0, 4, 1, 0}}},
     [FM_Q4_0] = {32, 18, {{2, 4, 4, 0}, {0, 2, 1, 0}}},
     [FM_Q4_1] = {32, 20, {{4, 4, 4, 0}, {0, 2, 1, 0}, {2, 2, 1, 0}}},
     [FM_Q5_0] = {32, 22, {{6, 4, 4, 0}, {2, 4, 1, 1}, {0, 2, 1, 0}}},
@@ -58,7 +59,8 @@ size_t fm__pack_group_bytes(fm_dtype dtype, int64_t K)
 size_t fm__pack_bytes(fm_dtype dtype, int64_t O, int64_t K)
 {
     size_t bytes;
-    if (!fm__is_weight_type(dtype) || O < 1 || K < 1 || !fm_dtype_row_bytes(dtype, K)) return 0;
+    if ((unsigned)dtype >= FM_DTYPE_COUNT || !packings[dtype].bytes || O < 1 || K < 1) return 0;
+    if (!fm_dtype_row_bytes(dtype, K) || (dtype == FM_I8 && K % 4)) return 0;
     if (O > INT64_MAX - 15 || K > INT64_MAX - 1) return 0;
     if (!fm__mul_size((size_t)n_blocks_of(&packings[dtype], K), fm__pack_block_bytes(dtype), &bytes)) return 0;
     return fm__mul_size(bytes, (size_t)((O + 15) / 16), &bytes) ? bytes : 0;

@@ -5,9 +5,9 @@
 // A group holds, for each file block along K, its 16 rows' blocks field by field: every field of the file's block
 // (nibbles, high bits, scales, halves) is cut in units of 4 or 2 bytes and stored [unit][16 rows][bytes of a unit],
 // code fields first. So 4-bit codes stay 4 bits, a group is as large as its 16 rows in the file, and unpacking gives
-// the file's exact bytes. F32, F16: [K][16]; BF16: [K/2][16][2], K rounded up to even with zeros. One field is more
-// than moved: the 32 high bits of a Q5_0 or Q5_1 block are turned so that bit q of byte i belongs to element 4 q + i
-// (one byte a code column). The last group is filled up with rows of zero bytes.
+// the file's exact bytes. F32, F16: [K][16]; BF16: [K/2][16][2], K rounded up to even with zeros; I8: [K/4][16][4],
+// whole quads only. One field is more than moved: the 32 high bits of a Q5_0 or Q5_1 block are turned so that bit q of
+// byte i belongs to element 4 q + i (one byte a code column). The last group is filled up with rows of zero bytes.
 #ifndef FM_DEVICE_CPU_PACK_H
 #define FM_DEVICE_CPU_PACK_H
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Rows to q8a in 256 bits: the bytes of fm__q8a_quantise_row. A maximum is exact in any order, and so are sums of
+// Rows to q8a and q8r in 256 bits: the bytes of the plain forms. A maximum is exact in any order, and so are sums of
 // integers.
 #include <immintrin.h>
+#include <string.h>
 
 #include "device/cpu/linear.h"
 
@@ -49,4 +50,25 @@ void fm__q8a_quantise_row_avx2(const float *x, int64_t K, void *dst)
         h[2 * b] = (int16_t)h0;
         h[2 * b + 1] = (int16_t)h1;
     }
+}
+
+void fm__q8r_quantise_row_avx2(const float *x, int64_t K, void *dst)
+{
+    int8_t *q = dst;
+    const __m256 sign = _mm256_set1_ps(-0.f);
+    __m256 peaks = _mm256_setzero_ps();
+    for (int64_t i = 0; i < K; i += 8) peaks = _mm256_max_ps(peaks, _mm256_andnot_ps(sign, _mm256_loadu_ps(x + i)));
+    const float peak = largest(peaks);
+    const bool zero = peak < 0x1p-100f;
+    const float d = zero ? 0 : peak / 127;
+    const __m256 inverse = _mm256_set1_ps(zero ? 0 : 127 / peak);
+    for (int64_t i = 0; i < K; i += 32) {
+        __m256i c[4];
+        for (int j = 0; j < 4; j++) c[j] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i + 8 * j), inverse));
+        const __m256i words0 = _mm256_packs_epi32(c[0], c[1]), words1 = _mm256_packs_epi32(c[2], c[3]);
+        _mm256_storeu_si256((__m256i *)(q + i), _mm256_permutevar8x32_epi32(_mm256_packs_epi16(words0, words1),
+                                                                            _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+    }
+    memset(q + K, 0, (size_t)K / 8);
+    memcpy(q + K, &d, sizeof d);
 }

@@ -2,6 +2,7 @@
 // Rows to q8a in 512 bits, the bytes of fm__q8a_quantise_row. Sixteen blocks at a time, because what a block has one of
 // (largest, factor, scale, sums) is then a register: one division for all, and reductions of 16 cost as much as three.
 #include <immintrin.h>
+#include <string.h>
 
 #include "device/cpu/linear.h"
 
@@ -109,4 +110,22 @@ void fm__q8a_quantise_row_avx512(const float *x, int64_t K, void *dst)
     for (; b + 16 <= K / 32; b += 16)
         sixteen_blocks(x + 32 * b, (struct arrays){to.q + 32 * b, to.d + b, to.s + b, to.h + 2 * b});
     for (; b < K / 32; b++) one_block(x + 32 * b, (struct arrays){to.q + 32 * b, to.d + b, to.s + b, to.h + 2 * b});
+}
+
+// Rows to q8r.
+void fm__q8r_quantise_row_avx512(const float *x, int64_t K, void *dst)
+{
+    int8_t *q = dst;
+    __m512 peaks = _mm512_setzero_ps();
+    for (int64_t i = 0; i < K; i += 16) peaks = _mm512_max_ps(peaks, _mm512_abs_ps(_mm512_loadu_ps(x + i)));
+    const float peak = _mm512_reduce_max_ps(peaks);
+    const bool zero = peak < 0x1p-100f;
+    const float d = zero ? 0 : peak / 127;
+    const __m512 inverse = _mm512_set1_ps(zero ? 0 : 127 / peak);
+    for (int64_t i = 0; i < K; i += 16) {
+        const __m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i), inverse));
+        _mm_storeu_si128((__m128i *)(q + i), _mm512_cvtepi32_epi8(c));
+    }
+    memset(q + K, 0, (size_t)K / 8);
+    memcpy(q + K, &d, sizeof d);
 }

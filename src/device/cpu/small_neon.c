@@ -10,4 +10,5 @@
 
 #define SMALL_TABLE fm__small_neon
 #define SMALL_QUANTISE fm__q8a_quantise_row_neon
+#define SMALL_QUANTISE_Q8R fm__q8r_quantise_row
 #include "device/cpu/small.inc"

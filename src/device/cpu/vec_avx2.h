@@ -74,6 +74,19 @@ INLINE vf vf_from_bf16_pair(const void *p, int odd)
     return _mm256_castsi256_ps(odd ? _mm256_and_si256(v, _mm256_set1_epi32((int)0xffff0000))
                                    : _mm256_slli_epi32(v, 16));
 }
+INLINE vi vi_bf16_of(vf v)
+{
+    const vi bits = _mm256_castps_si256(v), quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const vi odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const vi rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const vi nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    return _mm256_and_si256(_mm256_blendv_epi8(rounded, quiet, nan), _mm256_set1_epi32((int)0xffff0000));
+}
+
+INLINE vf vf_bits(vi v)
+{
+    return _mm256_castsi256_ps(v);
+}
 
 INLINE vi vi_zero(void)
 {

@@ -11,8 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { VL = 16, GEMM_ROWS = 8, F32_ROWS = 12 };
-#define F32_PANELS 2 // of 16 outputs, that the f32 kernel holds in registers for F32_ROWS rows
+enum { VL = 16, GEMM_ROWS = 8, F32_ROWS = 8 };
+#define F32_PANELS 3 // of 16 outputs, that the f32 kernel holds in registers for F32_ROWS rows
 typedef __m512 vf;
 typedef __m512i vi;
 typedef __m512i vb;
@@ -78,6 +78,21 @@ INLINE vf vf_from_bf16_pair(const void *p, int odd)
     const vi v = _mm512_loadu_si512(p);
     return _mm512_castsi512_ps(odd ? _mm512_and_si512(v, _mm512_set1_epi32((int)0xffff0000))
                                    : _mm512_slli_epi32(v, 16));
+}
+// rounded to bf16 (nearest even, NaNs quiet), in the upper halves of the lanes
+INLINE vi vi_bf16_of(vf v)
+{
+    const vi bits = _mm512_castps_si512(v);
+    const vi odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const vi rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    return _mm512_and_si512(_mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000)),
+                            _mm512_set1_epi32((int)0xffff0000));
+}
+
+INLINE vf vf_bits(vi v)
+{
+    return _mm512_castsi512_ps(v);
 }
 
 INLINE vi vi_zero(void)

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+// Plain int8 products at level avx512: the text is linear_i8.inc's.
+#include "device/cpu/vec_avx512.h"
+
+#include "device/cpu/linear.h"
+#include "device/cpu/linear_i8.inc"
+
+void fm__linear_i8_avx512(const struct fm__call *call, struct fm__worker *worker)
+{
+    linear_i8(call, worker);
+}
