@@ -41,7 +41,7 @@ DEFINE_GEMM_BLOCK(bf16_block, _tile_dpbf16ps)
 
 static void bf16_finish(const struct gemm *g, int64_t p, int64_t row, int64_t n_rows, int i)
 {
-    linear_finish(g->l, p, row, n_rows, (const float *)g->sums + 16 * i, NULL, GEMM_WIDTH);
+    linear_finish(g->l, p, row, n_rows, &(struct linear_sums){(const float *)g->sums + 16 * i, NULL, GEMM_WIDTH});
 }
 
 size_t fm__linear_bf16_amx_workspace(const struct fm__call *largest, int n_workers)

@@ -17,7 +17,7 @@ INLINE void i8_finish(const struct linear *l, int64_t p, int64_t row, int64_t n_
             vf_store(at, vf_mul(vf_from_i32(vb_load(at)), vf_mul(d, vf_load(scale + s))));
         }
     }
-    linear_finish(l, p, row, n_rows, sums, NULL, stride);
+    linear_finish(l, p, row, n_rows, &(struct linear_sums){sums, NULL, stride});
 }
 
 #endif
