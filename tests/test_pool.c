@@ -120,9 +120,10 @@ static void limits(void **state)
     assert_int_equal(fm__pool_new(-1, &pool, &err), FM_E_ARG);
     assert_null(pool);
     assert_int_equal(fm__pool_new(1025, &pool, &err), FM_E_ARG);
-    assert_true(fm__pool_default_threads() >= 1);
+    const int threads = fm__pool_default_threads(); // asked first: a pool pins its creator, and then there is one
+    assert_true(threads >= 1);
     assert_ok(fm__pool_new(0, &pool, &err), err);
-    assert_int_equal(fm__pool_size(pool), fm__pool_default_threads());
+    assert_int_equal(fm__pool_size(pool), threads);
     fm__pool_free(pool);
     fm__pool_free(NULL);
 }

@@ -39,9 +39,9 @@ static const uint8_t *bf16_panel(const struct gemm *g, int64_t p, int64_t step, 
 
 DEFINE_GEMM_BLOCK(bf16_block, _tile_dpbf16ps)
 
-static void bf16_finish(const struct gemm *g, int64_t p, int64_t row, int64_t n_rows, int i)
+static void bf16_finish(const struct gemm *g, int64_t p, int64_t row, int64_t n_rows, void *sums)
 {
-    linear_finish(g->l, p, row, n_rows, &(struct linear_sums){(const float *)g->sums + 16 * i, NULL, GEMM_WIDTH});
+    linear_finish(g->l, p, row, n_rows, &(struct linear_sums){sums, NULL, GEMM_WIDTH});
 }
 
 size_t fm__linear_bf16_amx_workspace(const struct fm__call *largest, int n_workers)
@@ -66,5 +66,5 @@ void fm__linear_bf16_amx(const struct fm__call *call, struct fm__worker *worker)
         .scratch = worker->scratch,
         .sums = worker->scratch + TILES + PANEL_SPACE + 64 * PANEL_K,
     };
-    gemm_run(&g, call, worker, bf16_panel, bf16_block, bf16_finish);
+    gemm_run(&g, call, worker, &(struct gemm_kind){bf16_panel, bf16_block, bf16_finish});
 }

@@ -23,9 +23,9 @@ static const uint8_t *i8_panel(const struct gemm *g, int64_t p, int64_t step, in
 
 DEFINE_GEMM_BLOCK(i8_block, _tile_dpbssd)
 
-static void finish(const struct gemm *g, int64_t p, int64_t row, int64_t n_rows, int i)
+static void finish(const struct gemm *g, int64_t p, int64_t row, int64_t n_rows, void *sums)
 {
-    i8_finish(g->l, p, row, n_rows, (float *)g->sums + 16 * i, GEMM_WIDTH);
+    i8_finish(g->l, p, row, n_rows, sums, GEMM_WIDTH);
 }
 
 size_t fm__linear_i8_amx_workspace(const struct fm__call *largest, int n_workers)
@@ -50,5 +50,5 @@ void fm__linear_i8_amx(const struct fm__call *call, struct fm__worker *worker)
         .scratch = worker->scratch,
         .sums = worker->scratch + 2 * GEMM_PIECE_STEPS * GEMM_TILE,
     };
-    gemm_run(&g, call, worker, i8_panel, i8_block, finish);
+    gemm_run(&g, call, worker, &(struct gemm_kind){i8_panel, i8_block, finish});
 }

@@ -3,7 +3,7 @@
 // bytes of a row (32 bf16, 64 int8); a tile of weights is a step of 16 outputs, 16 lines of 64 bytes, which is how
 // pack.h lays these types out.
 //
-// The rows are turned once for all outputs, by all workers together, into the workspace: [row / 16][step][16 rows][64].
+// The rows are turned once for all outputs into the workspace: [row / 16][step][16 rows][64].
 // An item is two panels of outputs and ITEM_ROWS rows. Per piece of PIECE_STEPS steps, blocks of 32 rows × 32 outputs
 // are 2 × 2 tiles: four products for four loads, the panels (16 KB) and the rows (16 KB) in L1, the sums carried in
 // scratch.
@@ -91,37 +91,58 @@ typedef void gemm_block_fn(const uint8_t *x, size_t strip, const uint8_t *const 
         _tile_stored(3, to + 16 * STRIDE + 64, STRIDE);                                                           \
     }
 
+// Ends rows [row, row + n_rows) of panel p; sums: the first one's, GEMM_WIDTH elements of 4 bytes a row.
+typedef void gemm_finish_fn(const struct gemm *g, int64_t p, int64_t row, int64_t n_rows, void *sums);
+
+struct gemm_kind {
+    gemm_panel_fn *panel;
+    gemm_block_fn *block;
+    gemm_finish_fn *finish;
+};
+
 // Rows [row, row + n_rows) of two panels from p on (the second may not exist: its sums mean nothing).
-static inline void gemm_item(const struct gemm *g, gemm_panel_fn *panel, gemm_block_fn *block, int64_t p, int64_t row,
-                             int64_t n_rows)
+static inline void gemm_item(const struct gemm *g, const struct gemm_kind *k, int64_t p, int64_t row, int64_t n_rows)
 {
     const size_t strip = (size_t)g->n_steps * GEMM_TILE;
+    const int n_panels = p + 1 < g->l->n_panels ? 2 : 1;
     for (int64_t s = 0; s < g->n_steps; s += GEMM_PIECE_STEPS) {
-        const int64_t n = g->n_steps - s < GEMM_PIECE_STEPS ? g->n_steps - s : GEMM_PIECE_STEPS;
+        const bool last = s + GEMM_PIECE_STEPS >= g->n_steps;
+        const int64_t n = last ? g->n_steps - s : GEMM_PIECE_STEPS;
         const uint8_t *w[2];
-        w[0] = w[1] = panel(g, p, s, n, g->scratch);
-        if (p + 1 < g->l->n_panels) w[1] = panel(g, p + 1, s, n, g->scratch + GEMM_PIECE_STEPS * GEMM_TILE);
-        for (int64_t r = 0; r < n_rows; r += 32)
-            block(g->rows + (size_t)((row + r) / 16) * strip + (size_t)s * GEMM_TILE, strip, w, n, s == 0,
-                  (float *)g->sums + GEMM_WIDTH * r);
+        w[0] = w[1] = k->panel(g, p, s, n, g->scratch);
+        if (n_panels == 2) w[1] = k->panel(g, p + 1, s, n, g->scratch + GEMM_PIECE_STEPS * GEMM_TILE);
+        for (int64_t r = 0; r < n_rows; r += 32) {
+            const int64_t n_here = n_rows - r < 32 ? n_rows - r : 32;
+            float *sums = (float *)g->sums + GEMM_WIDTH * r;
+            if (last) linear_expect_y(g->l, p, n_panels, row + r, n_here);
+            k->block(g->rows + (size_t)((row + r) / 16) * strip + (size_t)s * GEMM_TILE, strip, w, n, s == 0, sums);
+            for (int i = 0; i < n_panels && last; i++) k->finish(g, p + i, row + r, n_here, sums + 16 * i);
+        }
     }
 }
 
-// Turns the rows, meets the others, and takes items; finish(g, p, row, n_rows) ends a panel.
-typedef void gemm_finish_fn(const struct gemm *g, int64_t p, int64_t row, int64_t n_rows, int i);
+// Turns the rows and takes items: a worker's own rows where there are many (linear_by_rows), else all workers'
+// together.
 static inline void gemm_run(const struct gemm *g, const struct fm__call *call, struct fm__worker *worker,
-                            gemm_panel_fn *panel, gemm_block_fn *block, gemm_finish_fn *finish)
+                            const struct gemm_kind *k)
 {
     const struct linear *l = g->l;
-    for (int64_t r = 16 * worker->index; r < gemm_rows(l->N); r += 16 * worker->count) gemm_turn(g, r);
-    if (worker->count > 1) fm__worker_barrier(worker);
-    const int64_t n_wide = (l->n_panels + 1) / 2, n_items = (l->N + GEMM_ITEM_ROWS - 1) / GEMM_ITEM_ROWS * n_wide;
+    const bool by_rows = linear_by_rows(l, worker);
+    const int64_t share = gemm_rows((l->N + worker->count - 1) / worker->count), first = share * worker->index;
+    const int64_t end = first + share < l->N ? first + share : l->N, n_wide = (l->n_panels + 1) / 2;
+    for (int64_t r = first; r < gemm_rows(end); r += 16) gemm_turn(g, r);
+    if (!by_rows && worker->count > 1) fm__worker_barrier(worker);
     tiles_load(&gemm_tiles);
-    for (int64_t item; (item = fm__take(call, 1)) < n_items;) {
-        const int64_t p = item % n_wide * 2, row = item / n_wide * GEMM_ITEM_ROWS;
-        const int64_t n_rows = l->N - row < GEMM_ITEM_ROWS ? l->N - row : GEMM_ITEM_ROWS;
-        gemm_item(g, panel, block, p, row, n_rows);
-        for (int i = 0; i < 2 && p + i < l->n_panels; i++) finish(g, p + i, row, n_rows, i);
+    if (by_rows) {
+        for (int64_t r = first; r < end; r += GEMM_ITEM_ROWS)
+            for (int64_t p = 0; p < l->n_panels; p += 2)
+                gemm_item(g, k, p, r, end - r < GEMM_ITEM_ROWS ? end - r : GEMM_ITEM_ROWS);
+    } else {
+        const int64_t n_items = (l->N + GEMM_ITEM_ROWS - 1) / GEMM_ITEM_ROWS * n_wide;
+        for (int64_t item; (item = fm__take(call, 1)) < n_items;) {
+            const int64_t row = item / n_wide * GEMM_ITEM_ROWS;
+            gemm_item(g, k, item % n_wide * 2, row, l->N - row < GEMM_ITEM_ROWS ? l->N - row : GEMM_ITEM_ROWS);
+        }
     }
     _tile_release();
 }
