@@ -32,7 +32,7 @@ struct fm_batcher_opts {
     int n_ctx;             // longest timeline of a session, tokens; 0: the model's trained context
     int n_sessions;        // at most this many at once; 0: 1
     int64_t kv_tokens;     // room for this many tokens in all sessions together; 0: n_ctx * n_sessions
-    const char *kv_format; // "f32", "f16", "bf16", "int8"; NULL: the model's default
+    const char *kv_format; // "f32", "f16", "bf16", "int8"; NULL: int8 where the model's keys bear it, else f16
     int n_batch;           // most rows a step; 0: 512. Rounded up to a power of two
     // 1: products of quantised weights take activations as f32, several times slower: tells the error of rounding them
     // to 8 bits from every other. 0: whatever the device prefers.

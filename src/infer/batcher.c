@@ -88,7 +88,7 @@ static fm_status resolve_opts(struct fm_batcher *b, const struct fm_batcher_opts
     if (n_batch > 1 << (FM__MAX_BUCKETS - 1)) n_batch = 1 << (FM__MAX_BUCKETS - 1);
     b->n_batch = 1 << bucket_for(n_batch);
     b->exact_activations = o->exact_activations != 0;
-    b->dims.kv_format = fm__kv_format_by_name(o->kv_format ? o->kv_format : "f16");
+    b->dims.kv_format = o->kv_format ? fm__kv_format_by_name(o->kv_format) : fm__model_kv_format(b->model);
     if (b->dims.kv_format < 0)
         return fm__fail(err, FM_E_ARG, "kv format \"%s\": not known, want f32, f16, bf16 or int8", o->kv_format);
     b->dims.n_slots = n_sessions;

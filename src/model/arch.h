@@ -9,6 +9,7 @@
 #include "fathom/gguf.h"
 #include "fathom/model.h"
 #include "graph/graph.h"
+#include "model/equalise.h"
 
 struct fm__hparams {
     const char *arch; // prefix of the metadata keys
@@ -27,6 +28,7 @@ struct fm__builder {
     const struct fm__hparams *hp;
     const struct fm_gguf *gguf;
     int kv_format;
+    const struct fm__equaliser *equaliser;  // NULL: none
     int64_t n_slots, n_slot_pages, n_pages; // dims of page table and caches
     fm__val tokens, rows, pages;            // inputs of the trunk: i32 [N], i32 [N, 4], i32 [S, P]
     fm__val hidden;                         // input of the head: f32 [N, D]

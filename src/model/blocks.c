@@ -153,6 +153,17 @@ fm__val fm__block_attend(struct fm__builder *b, fm__val q, fm__val k, fm__val v,
     return fm__graph_add(b->g, FM__OP_ATTENTION, 4, (fm__val[]){q, cache, b->rows, b->pages}, &attrs);
 }
 
+// x times the factors that make channels alike (model/equalise.h), where the layer has any.
+static fm__val equalise(struct fm__builder *b, fm__val x, const char *format, int layer)
+{
+    char name[128];
+    int64_t n;
+    leaf_name(name, format, layer);
+    if (!b->equaliser || !fm__equaliser_find(b->equaliser, name, &n)) return x;
+    fm__val factors = fm__graph_leaf(b->g, FM__WEIGHT, name, FM_F32, 1, &n);
+    return fm__graph_add(b->g, FM__OP_MUL, 2, (fm__val[]){x, factors}, NULL);
+}
+
 fm__val fm__block_attention(struct fm__builder *b, fm__val x, int layer)
 {
     const struct fm__hparams *hp = b->hp;
@@ -163,6 +174,8 @@ fm__val fm__block_attention(struct fm__builder *b, fm__val x, int layer)
         q = fm__block_rmsnorm(b, q, "blk.%d.attn_q_norm.weight", layer, hp->head_k);
         k = fm__block_rmsnorm(b, k, "blk.%d.attn_k_norm.weight", layer, hp->head_k);
     }
+    q = equalise(b, q, "blk.%d.attn_q.equal", layer);
+    k = equalise(b, k, "blk.%d.attn_k.equal", layer);
     q = fm__block_rope(b, q, hp->head_k, layer);
     k = fm__block_rope(b, k, hp->head_k, layer);
     fm__val o = fm__block_attend(b, q, k, v, layer);

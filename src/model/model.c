@@ -18,7 +18,7 @@ enum { PIECE_BYTES = 4 << 20, PIECE_ROWS = 64 };
 struct weight {
     const char *name; // of the gguf's tensor
     struct fm_tensor tensor;
-    const struct fm_gguf_tensor *source;
+    const struct fm_gguf_tensor *source; // NULL: the equaliser's
 };
 
 struct fm_model {
@@ -26,6 +26,7 @@ struct fm_model {
     struct fm_device *device;
     const struct fm__arch *arch;
     struct fm__hparams hp;
+    struct fm__equaliser equaliser;
     struct weight *weights; // sorted by name
     int n_weights;
     struct fm_buffer *buffer; // all weights
@@ -47,6 +48,11 @@ const struct fm_gguf *fm_model_gguf(const struct fm_model *model)
     return model->gguf;
 }
 
+int fm__model_kv_format(const struct fm_model *model)
+{
+    return fm__equaliser_allows_int8(&model->equaliser) ? FM__KV_INT8 : FM__KV_F16;
+}
+
 uint64_t fm__model_fingerprint(const struct fm_model *model)
 {
     return model->fingerprint;
@@ -59,6 +65,7 @@ struct fm__graph *fm__model_trunk(const struct fm_model *model, const struct fm_
     struct fm__builder b = {.g = g,
                             .hp = &model->hp,
                             .gguf = model->gguf,
+                            .equaliser = &model->equaliser,
                             .kv_format = dims->kv_format,
                             .n_slots = dims->n_slots,
                             .n_slot_pages = dims->n_slot_pages,
@@ -110,6 +117,25 @@ fm_status fm__model_bind(void *context, const char *name, struct fm_tensor *out,
     return FM_OK;
 }
 
+// The weight for a leaf that no tensor of the file is: the equaliser's, each in one graph only.
+static struct weight equal_weight(const struct fm_model *model, const char *leaf)
+{
+    struct weight w = {.tensor = {.dtype = FM_F32, .rank = 1}};
+    for (int64_t i = 0; i < model->equaliser.n_layers; i++) {
+        const struct fm__equal *l = &model->equaliser.layers[i];
+        if (!strcmp(leaf, l->q_name)) w.name = l->q_name;
+        if (!strcmp(leaf, l->k_name)) w.name = l->k_name;
+    }
+    fm__equaliser_find(&model->equaliser, w.name, &w.tensor.dims[0]);
+    fm_tensor_set_contiguous(&w.tensor);
+    return w;
+}
+
+static size_t file_bytes(const struct weight *w)
+{
+    return w->source ? w->source->bytes : 0;
+}
+
 // Adds the graph's weights that are not listed yet.
 static fm_status list_weights(struct fm_model *model, const struct fm__graph *g, struct fm_error *err)
 {
@@ -120,6 +146,10 @@ static fm_status list_weights(struct fm_model *model, const struct fm__graph *g,
     for (int i = 0; i < g->n_values; i++) {
         if (g->values[i].kind != FM__WEIGHT) continue;
         const struct fm_gguf_tensor *t = fm_gguf_find_tensor(model->gguf, g->values[i].name);
+        if (!t) {
+            more[model->n_weights++] = equal_weight(model, g->values[i].name);
+            continue;
+        }
         bool known = false;
         for (int k = 0; k < model->n_weights; k++) known |= model->weights[k].source == t;
         if (!known) more[model->n_weights++] = (struct weight){.name = t->name.p, .tensor = t->view, .source = t};
@@ -169,9 +199,13 @@ static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t n)
     return hash;
 }
 
-static fm_status load_weight(struct fm_model *model, const struct weight *w, unsigned char *piece, struct fm_error *err)
+static fm_status load_weight(struct fm_model *model, const struct weight *w, void *piece, struct fm_error *err)
 {
     const struct fm_tensor *t = &w->tensor;
+    int64_t n_factors;
+    const float *factors = fm__equaliser_find(&model->equaliser, w->name, &n_factors);
+    if (factors) model->fingerprint = hash_bytes(model->fingerprint, factors, (size_t)n_factors * sizeof *factors);
+    if (!w->source) return fm__device_weight_write(model->device, t, 0, 1, factors, err);
     int64_t n_rows = fm_tensor_elements(t) / t->dims[t->rank - 1];
     size_t row_bytes = fm_dtype_row_bytes(t->dtype, t->dims[t->rank - 1]);
     int64_t step = (int64_t)(PIECE_BYTES / row_bytes) / PIECE_ROWS * PIECE_ROWS;
@@ -180,6 +214,7 @@ static fm_status load_weight(struct fm_model *model, const struct weight *w, uns
         int64_t n = n_rows - row < step ? n_rows - row : step;
         FM_TRY(fm_gguf_read(model->gguf, w->source, (size_t)row * row_bytes, piece, (size_t)n * row_bytes, err));
         if (row == 0) model->fingerprint = hash_bytes(model->fingerprint, piece, row_bytes < 64 ? row_bytes : 64);
+        for (int64_t i = 0; factors && i < n_factors; i++) ((float *)piece)[i] *= factors[i]; // a norm: one row of f32
         FM_TRY(fm__device_weight_write(model->device, t, row, n, piece, err));
     }
     return FM_OK;
@@ -192,15 +227,15 @@ static fm_status load_weights(struct fm_model *model, const struct fm_model_opts
         const struct fm_tensor *t = &model->weights[i].tensor;
         size_t piece = fm_dtype_row_bytes(t->dtype, t->dims[t->rank - 1]) * PIECE_ROWS;
         if (piece > largest) largest = piece;
-        total += model->weights[i].source->bytes;
+        total += file_bytes(&model->weights[i]);
     }
-    unsigned char *piece = fm__aligned(64, largest);
+    void *piece = fm__aligned(64, largest);
     if (!piece) return fm__fail_nomem(err, "loading weights", largest);
     fm_status status = FM_OK;
     model->fingerprint = hash_bytes(0xcbf29ce484222325u, &model->hp.rope, sizeof model->hp.rope);
     for (int i = 0; status == FM_OK && i < model->n_weights; i++) {
         status = load_weight(model, &model->weights[i], piece, err);
-        done += model->weights[i].source->bytes;
+        done += file_bytes(&model->weights[i]);
         if (opts->progress) opts->progress(opts->progress_context, done, total);
     }
     fm__free(piece);
@@ -235,6 +270,7 @@ fm_status fm_model_from_gguf(struct fm_gguf *gguf, const struct fm_model_opts *o
     if (status == FM_OK) status = find_arch(model, err);
     if (status == FM_OK) status = fm__hparams_read(model->arch, gguf, &model->hp, err);
     if (status == FM_OK) status = fm__hparams_rope(&model->hp, opts, err);
+    if (status == FM_OK) status = fm__equaliser_init(&model->equaliser, &model->hp, gguf, err);
     if (status == FM_OK) status = find_weights(model, err);
     if (status == FM_OK) status = place_weights(model, err);
     if (status == FM_OK) status = load_weights(model, opts, err);
@@ -265,6 +301,7 @@ void fm_model_free(struct fm_model *model)
     if (!model) return;
     fm_buffer_unref(model->buffer);
     fm__free(model->weights);
+    fm__equaliser_deinit(&model->equaliser);
     fm_gguf_close(model->gguf);
     fm__free(model);
 }
@@ -274,7 +311,7 @@ static fm_dtype main_type(const struct fm_model *model)
 {
     size_t bytes[FM_DTYPE_COUNT] = {0};
     fm_dtype most = FM_F32;
-    for (int i = 0; i < model->n_weights; i++) bytes[model->weights[i].tensor.dtype] += model->weights[i].source->bytes;
+    for (int i = 0; i < model->n_weights; i++) bytes[model->weights[i].tensor.dtype] += file_bytes(&model->weights[i]);
     for (int i = 0; i < FM_DTYPE_COUNT; i++)
         if (bytes[i] > bytes[most]) most = (fm_dtype)i;
     return most;
@@ -295,8 +332,8 @@ void fm_model_get_info(const struct fm_model *model, struct fm_model_info *info)
     snprintf(info->name, sizeof info->name, "%.*s", (int)(name.n < 120 ? name.n : 120), name.p);
     snprintf(info->type, sizeof info->type, "%s", fm_dtype_info(main_type(model))->name);
     for (int i = 0; i < model->n_weights; i++) {
-        info->n_params += (uint64_t)fm_tensor_elements(&model->weights[i].tensor);
-        info->file_bytes += model->weights[i].source->bytes;
+        if (model->weights[i].source) info->n_params += (uint64_t)fm_tensor_elements(&model->weights[i].tensor);
+        info->file_bytes += file_bytes(&model->weights[i]);
         info->weight_bytes += fm__device_weight_bytes(model->device, &model->weights[i].tensor);
     }
 }

@@ -24,6 +24,9 @@ struct fm__graph *fm__model_norm(const struct fm_model *model); // the head's "n
 // The device tensor of a weight (a fm__bind_fn with the model as context).
 fm_status fm__model_bind(void *model, const char *name, struct fm_tensor *out, struct fm_error *err);
 
+// The cache format for who asks for none: int8 where its divergence from f16 is small, else f16.
+int fm__model_kv_format(const struct fm_model *model);
+
 // 64 bits that tell one model's weights and recipe from another's (for saved sessions): metadata shapes and a sample of
 // every tensor's bytes.
 uint64_t fm__model_fingerprint(const struct fm_model *model);
