@@ -354,8 +354,8 @@ class Perplexity(Command):
         self.json("perplexity", "-m", Q4, "-f", self.text, "--ctx", "32", "--activations", "f32", "--kl-divergence-base", base)
         args = ("perplexity", "-m", Q4, "--kl-divergence-base", base, "--kl-divergence")
         same, rounded = self.json(*args, "--activations", "f32"), self.json(*args)
-        self.assertLess(abs(same["kl"]["value"]), 1e-7)
-        self.assertGreater(rounded["kl"]["value"], 1e-6)
+        self.assertLess(abs(same["kl"]["value"]), 1e-6)  # the file keeps 16 bits
+        self.assertGreater(rounded["kl"]["value"], 1e-5)
         self.assertNotEqual(same["settings"], rounded["settings"])
 
     def test_same_however_it_is_cut(self):
@@ -464,14 +464,14 @@ class Bench(Command):
             self.assertAlmostEqual(r["share"], r["value"] / r["bound"], delta=1e-6)
             self.assertGreater(r["spread"], 0)
         self.assertGreater(rows[3]["bytes"], rows[1]["bytes"])
-        self.assertEqual(rows[3]["bytes"] - rows[1]["bytes"], 70 * 2 * 2 * 2 * 16 * 2)  # tokens, layers, k and v, heads, dim, f16
+        self.assertEqual(rows[3]["bytes"] - rows[1]["bytes"], 70 * 2 * 2 * (16 + 16 + 8))  # tokens, layers, heads, k, v, scales
         self.assertGreater(rows[2]["operations"], rows[0]["operations"])
         tree = xml.etree.ElementTree.parse(svg)
         self.assertEqual(len(tree.findall(".//{http://www.w3.org/2000/svg}circle")), 4)
         ppl = self.json("perplexity", "-m", Q4, "-f", TINY + "text.txt", "--ctx", "32", "--chunks", "1")
         self.assertEqual({r["settings"] for r in rows}, {ppl["settings"]})
         self.assertNotEqual(self.json("perplexity", "-m", Q4, "-f", TINY + "text.txt", "--ctx", "32", "--chunks", "1",
-                                      "-ctk", "int8")["settings"], ppl["settings"])
+                                      "-ctk", "f16")["settings"], ppl["settings"])
 
     def test_formats(self):
         args = ("bench", "-m", Q4, "-p", "16", "-n", "2", "-r", "2", "-np", "3")
