@@ -205,7 +205,7 @@ class Generate(Command):
             self.assertEqual(stats["prompt_tokens"], 2)
             attended = rows * (rows + 1) / 2 * 2 * 4 * (16 + 16) * 2
             self.assertEqual(stats["operations"], 2 * (rows * 2 * layer + heads * 288 * 64) + attended, args)
-            self.assertEqual(stats["kv_used_bytes"], 64 * 2 * 2 * 2 * 16 * 2)  # tokens, layers, k and v, heads, dim, f16
+            self.assertEqual(stats["kv_used_bytes"], 64 * 2 * 2 * (16 + 16 + 8))  # tokens, layers, heads, k, v, scales
             self.assertEqual(stats["kv_reserved_bytes"], 8 * stats["kv_used_bytes"])
 
     def test_trace_of_other_commands(self):
