@@ -483,7 +483,8 @@ class Bench(Command):
         self.assertNotIn("pp", self.out("bench", "-m", Q4, "-p", "0", "-n", "2", "-r", "1", "-o", "csv"))
 
     def test_together(self):
-        rows = self.lines("bench", "-m", Q4, "-p", "0", "-n", "4", "-r", "2", "-np", "1,3", "--depth", "0,16", "--json", "--stats")
+        rows = self.lines("bench", "-m", Q4, "-p", "0", "-n", "4", "-r", "2", "-np", "1,3", "--depth", "0,16",
+                          "--kv", "f16", "--json", "--stats")
         self.assertEqual([r.get("name") for r in rows], ["tg4", "tg4 x3", "tg4 @ d16", "tg4 x3 @ d16", None])
         self.assertEqual([r["sessions"] for r in rows[:4]], [1, 3, 1, 3])
         # weights are read once for all three, keys and values of each: 16 tokens, layers, k and v, heads, dim, f16
