@@ -55,10 +55,10 @@ def kernel_goal(name, has_amx):
         return None  # single tokens: bounded by bytes, judged as decode
     if act == "q8a":
         return ("bf16", 0.35) if has_amx else ("own", 0.45)
-    on_tiles = has_amx and act in ("bf16", "i8")
+    on_tiles = has_amx and act in ("bf16", "q8r")
     if on_tiles and (n < 2048 or o < 1536 or k < 1536):
         return None
-    return ("own", 0.4 if on_tiles else 0.7) if dtype == act else None
+    return ("own", 0.4 if on_tiles else 0.7) if dtype == {"q8r": "i8"}.get(act, act) else None
 
 
 def load(folder=RESULTS):

@@ -84,9 +84,9 @@ class Verdicts(unittest.TestCase):
             return line("kernels/" + name, "fathom", value or share * bound, unit="GOP/s", share=share, bound=bound, bound_of="peak")
         small, big = "512x1536x576", "2048x1536x1536"
         self.assertEqual(judged([of(f"f32 x f32 {small}", 0.7)], f"kernels/f32 x f32 {small}", True), "met")
-        self.assertEqual(judged([of(f"i8 x i8 {small}", 0.69)], f"kernels/i8 x i8 {small}"), "**missed**: 69 %")
-        self.assertEqual(judged([of(f"i8 x i8 {small}", 0.1)], f"kernels/i8 x i8 {small}", True), "–")  # tiles: from the large one up
-        self.assertEqual(judged([of(f"i8 x i8 {big}", 0.4)], f"kernels/i8 x i8 {big}", True), "met")
+        self.assertEqual(judged([of(f"q8r x i8 {small}", 0.69)], f"kernels/q8r x i8 {small}"), "**missed**: 69 %")
+        self.assertEqual(judged([of(f"q8r x i8 {small}", 0.1)], f"kernels/q8r x i8 {small}", True), "–")  # tiles: from the large one up
+        self.assertEqual(judged([of(f"q8r x i8 {big}", 0.4)], f"kernels/q8r x i8 {big}", True), "met")
         self.assertEqual(judged([of(f"q8a x q4_1 {small}", 0.44)], f"kernels/q8a x q4_1 {small}"), "**missed**: 44 %")
         plain = line("machine/bf16 tiles amx", "fathom", 1000, unit="GOP/s")
         none = of(f"bf16 x bf16 {big}", 0)

@@ -19,7 +19,7 @@ static const struct {
 // Weights of single tokens come from memory: many copies in turn, more than caches hold.
 enum { COLD_BYTES = 128 << 20, SINGLE_REPS = 51 };
 
-static const fm_dtype acts[] = {FM_F32, FM_BF16, FM_Q8A, FM_I8};
+static const fm_dtype acts[] = {FM_F32, FM_BF16, FM_Q8A, FM_Q8R};
 enum { N_ACTS = sizeof acts / sizeof *acts };
 
 static enum fm__machine_kind kind_of(fm_dtype act)
@@ -30,7 +30,8 @@ static enum fm__machine_kind kind_of(fm_dtype act)
 // Pairs that have a line though there may be no kernel: plain types with themselves, blocks with blocks of int8.
 static bool wanted(fm_dtype dtype, fm_dtype act)
 {
-    if (dtype == FM_F32 || dtype == FM_BF16 || dtype == FM_I8) return act == dtype;
+    if (dtype == FM_F32 || dtype == FM_BF16) return act == dtype;
+    if (dtype == FM_I8) return act == FM_Q8R;
     if (dtype == FM_F16) return act == FM_F32;
     return act == FM_Q8A;
 }

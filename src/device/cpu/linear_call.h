@@ -96,6 +96,15 @@ static inline void add_16(float *sum, const float *p, int n)
     }
 }
 
+// Operands of a few rows and panels whose sums are in registers: acc += n columns (or quads of them) of rows x, panels
+// w.
+struct linear_tile {
+    const uint8_t *w, *x;
+    size_t w_stride, x_stride; // bytes from panel to panel, from row to row
+    int64_t n;
+    void *acc;
+};
+
 // What a kernel hands over: sums of rows of a panel, `stride` floats a row.
 struct linear_sums {
     const float *acc, *low; // low NULL: none
