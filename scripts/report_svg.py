@@ -22,7 +22,7 @@ def points(rows, kind):
             value = entry[name]["median"] if entry[name] else max(swept, default=None)
             if value:
                 found.setdefault(name, []).append((depth, value))
-    return {name: sorted(p) for name, p in found.items()}
+    return {name: sorted(found[name]) for name in ["fathom", *PEERS] if name in found}
 
 
 def nice_range(values):
