@@ -37,6 +37,15 @@ static void allocation_fails_on_demand(void **state)
     fm__alloc_fail_after(-1, false);
 }
 
+static void align_up_never_shrinks(void **state)
+{
+    (void)state;
+    assert_int_equal(fm__align_up(0, 64), 0);
+    assert_int_equal(fm__align_up(1, 64), 64);
+    assert_int_equal(fm__align_up(64, 64), 64);
+    assert_int_equal(fm__align_up(65, 64), 128);
+}
+
 static void arena_aligns_and_zeroes(void **state)
 {
     (void)state;
@@ -83,7 +92,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(error_names_thing),       cmocka_unit_test(allocation_fails_on_demand),
         cmocka_unit_test(arena_aligns_and_zeroes), cmocka_unit_test(dtype_table_is_consistent),
-        cmocka_unit_test(strides_count_blocks),
+        cmocka_unit_test(strides_count_blocks),    cmocka_unit_test(align_up_never_shrinks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

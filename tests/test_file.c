@@ -205,6 +205,7 @@ static void full_disk_leaves_the_old_file(void **state)
         if (fm__file_writer_open(path, &w, &err)) _exit(4);
         if (fm__file_writer_write(w, zeros, sizeof zeros, &err) != FM_E_IO) _exit(5);
         if (!strstr(err.text, "100000 bytes")) _exit(6);
+        if (fm__file_writer_write(w, "x", 1, &err) != FM_E_IO || !strstr(err.text, "after a failure")) _exit(8);
         if (fm__file_writer_commit(w, &err) != FM_E_IO) _exit(7);
         fm__file_writer_close(w);
         _exit(0);
