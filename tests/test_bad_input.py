@@ -9,37 +9,21 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "support"))
 import gguf_edit  # noqa: E402
+from command import BIN, NO_END, TINY, Command  # noqa: E402
 from gguf_edit import F32, I32, STRING, U32, U64  # noqa: E402
 
-BIN = os.environ.get("FATHOM_BIN", "")
-TINY = os.path.join(os.environ.get("FATHOM_SOURCE_DIR", "."), "tests/data/tiny/")
 LLAMA = TINY + "llama.gguf"
 ARG, MISSING, FORMAT, UNSUPPORTED, SHAPE, LIMIT = 2, 5, 6, 7, 8, 9
 BAD_MODEL = {MISSING, FORMAT, UNSUPPORTED, SHAPE, LIMIT}
-NO_END = ["-l", "287-inf"]  # 287 is the tiny models' end of turn
 
 
-class Bad(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.tmp = folder.name
-        self.env = dict(os.environ, HOME=self.tmp)
-
-    def path(self, name, content=None):
-        path = os.path.join(self.tmp, name)
-        if content is not None:
-            with open(path, "wb") as f:
-                f.write(content)
-        return path
-
+class Bad(Command):
     def run_bin(self, *args, text=b"", **more):
         done = subprocess.run([BIN, *args], env=self.env, input=text, capture_output=True, timeout=300, **more)
         self.assertGreaterEqual(done.returncode, 0, ("killed by a signal", args, done.stderr[-2000:]))

@@ -10,24 +10,23 @@ import select
 import signal
 import struct
 import subprocess
-import tempfile
+import sys
 import termios
 import time
 import unittest
 import xml.etree.ElementTree
 
-BIN = os.environ.get("FATHOM_BIN", "")
-TINY = os.path.join(os.environ.get("FATHOM_SOURCE_DIR", "."), "tests/data/tiny/")
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "support"))
+import command  # noqa: E402
+from command import BIN, NO_END, TINY  # noqa: E402
+
 LLAMA, Q4, GPT2 = TINY + "llama.gguf", TINY + "llama-q4_1.gguf", TINY + "gpt2.gguf"
-NO_END = ["-l", "287-inf"]  # 287 is the tiny models' end of turn
 
 
-class Command(unittest.TestCase):
+class Command(command.Command):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.tmp = folder.name
-        self.env = dict(os.environ, HOME=self.tmp, TERM="xterm")
+        super().setUp()
+        self.env["TERM"] = "xterm"
         for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "FATHOM_CPU"):
             self.env.pop(name, None)
 
@@ -44,13 +43,6 @@ class Command(unittest.TestCase):
 
     def lines(self, *args, **more):
         return [json.loads(line) for line in self.out(*args, **more).splitlines()]
-
-    def path(self, name, content=None):
-        path = os.path.join(self.tmp, name)
-        if content is not None:
-            with open(path, "w") as f:
-                f.write(content)
-        return path
 
 
 class Tokenize(Command):

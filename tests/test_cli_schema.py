@@ -5,12 +5,13 @@ import json
 import os
 import re
 import subprocess
-import tempfile
+import sys
 import unittest
 
-BIN = os.environ.get("FATHOM_BIN", "")
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "support"))
+from command import BIN, TINY, Command  # noqa: E402
+
 ROOT = os.environ.get("FATHOM_SOURCE_DIR", ".")
-TINY = os.path.join(ROOT, "tests/data/tiny/")
 LLAMA, Q4 = TINY + "llama.gguf", TINY + "llama-q4_1.gguf"
 TOKEN = re.compile(r'\s*("[^"]*"|[A-Za-z_][A-Za-z_0-9]*|[{}\[\],|?*])')
 
@@ -110,12 +111,9 @@ class Schema:
 SCHEMA = Schema(os.path.join(ROOT, "docs/cli.md"))
 
 
-class Lines(unittest.TestCase):
+class Lines(Command):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.tmp = folder.name
-        self.env = dict(os.environ, HOME=self.tmp)
+        super().setUp()
         self.env.pop("XDG_CACHE_HOME", None)
 
     def run_json(self, *args, text=""):

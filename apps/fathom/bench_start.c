@@ -127,7 +127,7 @@ static fm_status start_line(struct fm_bench_out *out, const struct words *common
     return FM_OK;
 }
 
-// The bound is the issue's: 1.15 of the file, the cache, and 64 MB.
+// What is allowed: 1.15 of the file, the cache, and 64 MB.
 static fm_status memory_line(struct fm_bench_out *out, const struct words *common, double file_bytes,
                              struct child *child, struct fm_error *err)
 {

@@ -3,7 +3,6 @@
 // all workers of the pool, as a plan would.
 #include "eval/bench_linear.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -12,6 +11,7 @@
 #include "base/pool.h"
 #include "device/cpu/linear.h"
 #include "device/cpu/pack.h"
+#include "eval/sorted.h"
 #include "eval/stream.h"
 #include "tensor/blocks.h"
 #include "tensor/buffer.h"
@@ -88,12 +88,6 @@ static void enter(void *context, int index, int count)
     b->run(&b->call, &worker);
 }
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static struct fm_tensor matrix(fm_dtype dtype, int64_t rows, int64_t columns, void *data)
 {
     struct fm_tensor t = {.dtype = dtype, .rank = 2, .dims = {rows, columns}, .data = data};
@@ -114,11 +108,6 @@ static void make_call(struct bench *b)
         b->call.in[4] = (struct fm_tensor){.dtype = FM_F32, .rank = 1, .dims = {a->O}, .data = b->scales};
     }
     b->call.out[0] = matrix(FM_F32, a->N, a->O, b->y);
-}
-
-static void sort(double *seconds, int n)
-{
-    qsort(seconds, (size_t)n, sizeof *seconds, ascending);
 }
 
 // Each product works on the next copy of the weights; with more than one, streaming the copy that is farthest away
@@ -143,8 +132,8 @@ static void measure(struct bench *b, struct fm__bench_linear *out)
         seconds[r] = took;
         streams[r] = streamed;
     }
-    sort(seconds, reps);
-    sort(streams, reps);
+    fm__sort(seconds, reps);
+    fm__sort(streams, reps);
     // quartiles: of products of some 20 µs there is always one that the system interrupted
     out->seconds = seconds[reps / 2];
     out->spread = (seconds[reps - 1 - reps / 4] - seconds[reps / 4]) / out->seconds;

@@ -2,13 +2,13 @@
 // Timing steps, and streaming what they read.
 #include "eval/speed.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "eval/cost.h"
+#include "eval/sorted.h"
 #include "eval/stream.h"
 #include "infer/batcher.h"
 #include "tensor/buffer.h"
@@ -209,17 +209,11 @@ static fm_status time_decode(struct fm__speed *s, const struct fm__speed_test *t
     return FM_OK;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static double median(const double *values, int n)
 {
     double sorted[FM__SPEED_MAX_REPS];
     memcpy(sorted, values, (size_t)n * sizeof *sorted);
-    qsort(sorted, (size_t)n, sizeof *sorted, ascending);
+    fm__sort(sorted, n);
     return n % 2 ? sorted[n / 2] : 0.5 * (sorted[n / 2 - 1] + sorted[n / 2]);
 }
 

@@ -48,21 +48,58 @@ static inline void linear_read(const struct fm__call *c, struct linear *l)
     l->n_panels = (l->O + 15) / 16;
 }
 
-// Many rows are shared among workers by rows: what a worker wrote in one step is in its own cache in the next. Fewer
-// than LINEAR_OWN_ROWS a worker are shared by panels, or each panel would be unpacked too often.
-enum { LINEAR_OWN_ROWS = 64 };
-static inline bool linear_by_rows(const struct linear *l, const struct fm__worker *worker)
-{
-    return l->N >= LINEAR_OWN_ROWS * worker->count;
-}
-// The worker's rows [first, end): multiples of 16 but for the last.
+// The worker's share of the rows, [first, end): multiples of 32 but for the last.
 struct linear_share {
     int64_t first, end;
 };
 static inline struct linear_share linear_share(const struct linear *l, const struct fm__worker *worker)
 {
-    const int64_t n = ((l->N + worker->count - 1) / worker->count + 15) / 16 * 16, first = n * worker->index;
+    const int64_t n = ((l->N + worker->count - 1) / worker->count + 31) / 32 * 32, first = n * worker->index;
     return (struct linear_share){first, first + n < l->N ? first + n : l->N};
+}
+
+// The way of a worker through a product, in items of a few panels times some rows. Many rows are shared among workers
+// by rows (own): what a worker wrote in one step is in its own cache in the next. Fewer than LINEAR_OWN_ROWS a worker
+// are shared by panels, each item by who comes first, or each panel would be unpacked too often.
+enum { LINEAR_OWN_ROWS = 64 };
+struct linear_walk {
+    const struct fm__call *call;
+    bool own;
+    struct linear_share rows;
+    int64_t next, n_wide, wide, item_rows; // an own item's number; items side by side; panels and rows of an item
+};
+struct linear_item {
+    int64_t p, row, n_rows;
+};
+
+static inline struct linear_walk linear_walk(const struct linear *l, const struct fm__call *call,
+                                             const struct fm__worker *worker, int64_t wide, int64_t item_rows)
+{
+    const bool own = l->N >= LINEAR_OWN_ROWS * worker->count;
+    return (struct linear_walk){.call = call,
+                                .own = own,
+                                .rows = own ? linear_share(l, worker) : (struct linear_share){0, l->N},
+                                .n_wide = (l->n_panels + wide - 1) / wide,
+                                .wide = wide,
+                                .item_rows = item_rows};
+}
+
+// False when nothing is left.
+static inline bool linear_next(struct linear_walk *w, struct linear_item *item)
+{
+    const int64_t i = w->own ? w->next++ : fm__take(w->call, 1);
+    item->p = i % w->n_wide * w->wide;
+    item->row = w->rows.first + i / w->n_wide * w->item_rows;
+    item->n_rows = w->rows.end - item->row < w->item_rows ? w->rows.end - item->row : w->item_rows;
+    return item->n_rows > 0;
+}
+
+// Register tiles exist for 1, 2, 4 and `most` rows: which (3: most) takes the next of `left` rows, and its rows.
+static inline int linear_tile_of(int64_t left, int64_t most, int64_t *step)
+{
+    const int size = left >= most ? 3 : left >= 4 ? 2 : left >= 2 ? 1 : 0;
+    *step = size == 3 ? most : 1 << size;
+    return size;
 }
 
 // The lines of y that rows of n_panels panels go to, asked for while there is something to compute.

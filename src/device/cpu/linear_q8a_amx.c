@@ -6,7 +6,7 @@
 // apart, because vector units run at half speed beside busy tiles (measured on Sapphire Rapids: 64 FMA take 9.7 ns
 // alone, 19.3 among tiles).
 //
-// The rows are turned once for all outputs, by all workers together, into the workspace:
+// The rows are turned once for all outputs into the workspace, by the workers that need them or all together:
 //   codes [row / 16][32-block][16 rows][32 bf16], columns of a quad in the order 0 2 1 3
 //   d, s  [row / 16][unit][16 rows]               a unit is a sub-block: 32 or 16 columns
 // A panel of 16 outputs is unpacked to [32-block][16 pairs][16 outputs][2], pairs (0, 2) and (1, 3) of each quad.
@@ -148,7 +148,7 @@ static void panel_to_bf16(const uint8_t *codes, int64_t n_blocks, int bits, int 
 // --- products ---
 
 // A pass: a few units of 16 rows times two panels. Tiles first, sums afterwards: stores of tiles and vector
-// instructions do not overlap, and interleaving them costs more than it hides (measured: 16 ns a tile, not 19).
+// instructions do not overlap, and interleaving them costs more than it hides (docs/benchmarks-notes.md).
 struct pass {
     const uint8_t *x;               // codes of the rows
     const float *d, *s;             // [unit][16 rows]
@@ -353,22 +353,11 @@ void fm__linear_q8a_amx(const struct fm__call *call, struct fm__worker *worker)
         return;
     }
     work_init(&k, &l, call, worker->scratch);
-    const bool by_rows = linear_by_rows(&l, worker);
     const struct linear_share own = linear_share(&l, worker);
-    const int64_t n_wide = (l.n_panels + ITEM_PANELS - 1) / ITEM_PANELS;
+    struct linear_walk walk = linear_walk(&l, call, worker, ITEM_PANELS, ITEM_ROWS);
     for (int64_t r = own.first; r < own.end; r += 16) turn_rows(&k, r);
-    if (!by_rows && worker->count > 1) fm__worker_barrier(worker);
+    if (!walk.own && worker->count > 1) fm__worker_barrier(worker);
     tiles_load(&configs[k.n_sub - 1][15]);
-    if (by_rows) {
-        for (int64_t r = own.first; r < own.end; r += ITEM_ROWS)
-            for (int64_t i = 0; i < n_wide; i++)
-                item(&k, i * ITEM_PANELS, r, own.end - r < ITEM_ROWS ? own.end - r : ITEM_ROWS);
-    } else {
-        const int64_t n_items = (l.N + ITEM_ROWS - 1) / ITEM_ROWS * n_wide;
-        for (int64_t i; (i = fm__take(call, 1)) < n_items;) {
-            const int64_t r = i / n_wide * ITEM_ROWS;
-            item(&k, i % n_wide * ITEM_PANELS, r, l.N - r < ITEM_ROWS ? l.N - r : ITEM_ROWS);
-        }
-    }
+    for (struct linear_item i; linear_next(&walk, &i);) item(&k, i.p, i.row, i.n_rows);
     _tile_release();
 }

@@ -121,29 +121,16 @@ static inline void gemm_item(const struct gemm *g, const struct gemm_kind *k, in
     }
 }
 
-// Turns the rows and takes items: a worker's own rows where there are many (linear_by_rows), else all workers'
-// together.
+// Turns the rows, its own or together with the others, and takes items.
 static inline void gemm_run(const struct gemm *g, const struct fm__call *call, struct fm__worker *worker,
                             const struct gemm_kind *k)
 {
-    const struct linear *l = g->l;
-    const bool by_rows = linear_by_rows(l, worker);
-    const int64_t share = gemm_rows((l->N + worker->count - 1) / worker->count), first = share * worker->index;
-    const int64_t end = first + share < l->N ? first + share : l->N, n_wide = (l->n_panels + 1) / 2;
-    for (int64_t r = first; r < gemm_rows(end); r += 16) gemm_turn(g, r);
-    if (!by_rows && worker->count > 1) fm__worker_barrier(worker);
+    const struct linear_share share = linear_share(g->l, worker);
+    struct linear_walk walk = linear_walk(g->l, call, worker, 2, GEMM_ITEM_ROWS);
+    for (int64_t r = share.first; r < gemm_rows(share.end); r += 16) gemm_turn(g, r);
+    if (!walk.own && worker->count > 1) fm__worker_barrier(worker);
     tiles_load(&gemm_tiles);
-    if (by_rows) {
-        for (int64_t r = first; r < end; r += GEMM_ITEM_ROWS)
-            for (int64_t p = 0; p < l->n_panels; p += 2)
-                gemm_item(g, k, p, r, end - r < GEMM_ITEM_ROWS ? end - r : GEMM_ITEM_ROWS);
-    } else {
-        const int64_t n_items = (l->N + GEMM_ITEM_ROWS - 1) / GEMM_ITEM_ROWS * n_wide;
-        for (int64_t item; (item = fm__take(call, 1)) < n_items;) {
-            const int64_t row = item / n_wide * GEMM_ITEM_ROWS;
-            gemm_item(g, k, item % n_wide * 2, row, l->N - row < GEMM_ITEM_ROWS ? l->N - row : GEMM_ITEM_ROWS);
-        }
-    }
+    for (struct linear_item i; linear_next(&walk, &i);) gemm_item(g, k, i.p, i.row, i.n_rows);
     _tile_release();
 }
 

@@ -7,26 +7,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "device/cpu/vec_common.h"
+
 enum { VL = 8, GEMM_ROWS = 4, F32_ROWS = 6 };
 #define F32_PANELS 1 // of 16 outputs, that the f32 kernel holds in registers for F32_ROWS rows
 typedef __m256 vf;
 typedef __m256i vi;
 typedef __m256i vb;
-
-#define INLINE static inline __attribute__((always_inline, unused))
-
-INLINE int load_word(const void *p)
-{
-    int v;
-    memcpy(&v, p, 4);
-    return v;
-}
-
-// activations: codes of a row are `stride` bytes from those of the row before
-struct row_codes {
-    const int8_t *at;
-    size_t stride;
-};
 
 INLINE vf vf_zero(void)
 {

@@ -9,19 +9,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "device/cpu/vec_common.h"
+
 enum { VL = 4, GEMM_ROWS = 8, F32_ROWS = 6 };
 #define F32_PANELS 1 // of 16 outputs: 24 of the 32 registers for F32_ROWS rows
 typedef float32x4_t vf;
 typedef int32x4_t vi;
 typedef int32x4_t vb;
-
-#define INLINE static inline __attribute__((always_inline, unused))
-
-// activations: codes of a row are `stride` bytes from those of the row before
-struct row_codes {
-    const int8_t *at;
-    size_t stride;
-};
 
 INLINE vf vf_zero(void)
 {
