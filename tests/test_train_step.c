@@ -134,7 +134,7 @@ static struct fm__graph *training_graph(struct test_leaves *leaves)
     s.targets = fm__graph_leaf(s.g, FM__INPUT, "targets", FM_I32, 1, (int64_t[]){FM__ROWS});
     s.rows = fm__graph_leaf(s.g, FM__INPUT, "rows", FM_I32, 2, (int64_t[]){FM__ROWS, FM__ROW_FIELDS});
     s.weights = fm__graph_leaf(s.g, FM__INPUT, "weights", FM_F32, 1, (int64_t[]){FM__ROWS});
-    s.knobs = fm__graph_leaf(s.g, FM__INPUT, "knobs", FM_F32, 1, (int64_t[]){3});
+    s.knobs = fm__graph_leaf(s.g, FM__INPUT, "knobs", FM_F32, 1, (int64_t[]){4});
     for (int i = 0; i < N_WEIGHTS; i++) {
         const int rank = golden.w[i].rank;
         const int64_t *dims = golden.w[i].dims;
@@ -206,7 +206,7 @@ static void expect_step(const struct test_leaves *leaves, int i)
     expect_near("weight", i, x, W_NEXT, moved + 2 * 0x1p-24 * largest(golden.w[i].parts[W], golden.w[i].n));
 }
 
-static void train(const char *device, const struct fm_device_opts *opts, float *gradients)
+static void train(const char *device, const struct fm_device_opts *opts, size_t budget, float *gradients)
 {
     struct fm_error err;
     struct test_leaves leaves;
@@ -217,12 +217,13 @@ static void train(const char *device, const struct fm_device_opts *opts, float *
                                             .rows = 16, // more than there are: a bucket
                                             .bind = test_leaves_bind,
                                             .bind_context = &leaves,
+                                            .arena_budget = budget,
                                             .exact_activations = 1};
     assert_ok(fm__plan_new(g, &plan_opts, &plan, &err), err);
     int32_t rows[N][FM__ROW_FIELDS];
     for (int n = 0; n < N; n++)
         memcpy(rows[n], ((int32_t[]){golden.slots[n], golden.positions[n], -1, golden.positions[n]}), sizeof rows[n]);
-    const float knobs[] = {lr, (float)(1 - pow(beta1, STEP)), (float)(1 - pow(beta2, STEP))};
+    const float knobs[] = {lr, (float)(1 - pow(beta1, STEP)), (float)(1 - pow(beta2, STEP)), 1};
     const void *inputs[] = {golden.tokens, golden.targets, rows, golden.weights, knobs};
     assert_ok(fm__plan_run(plan, N, inputs, &err), err);
     const float loss = *(const float *)fm__plan_output(plan, 0);
@@ -244,23 +245,24 @@ static float reference_gradients[8192], other_gradients[8192];
 static void a_step_equals_float64(void **state)
 {
     (void)state;
-    train("cpu", NULL, reference_gradients);
+    train("cpu", NULL, 0, reference_gradients);
     assert_true(largest(reference_gradients, 4000) > 0.01);
 }
 
-// References and kernels share one arithmetic: the same bytes at every level, with any number of threads, and on sim.
+// References and kernels share one arithmetic: the same bytes at every level, with any number of threads, with
+// recomputation and without, and on sim.
 static void every_device_gives_the_same_gradients(void **state)
 {
     (void)state;
     for (int level = FM__CPU_REF; level < FM__CPU_LEVELS; level++)
         for (int threads = 1; threads <= 2 && fm__cpu_has(level); threads++) {
             const struct fm_device_opts opts = {.threads = threads, .level = fm__cpu_level_name(level)};
-            train("cpu", &opts, other_gradients);
+            train("cpu", &opts, threads == 2, other_gradients); // 1: with recomputation
             assert_memory_equal(reference_gradients, other_gradients, sizeof reference_gradients);
         }
     for (uint64_t seed = 1; seed <= 20; seed++) {
         const struct fm_device_opts opts = {.seed = seed};
-        train("sim", &opts, other_gradients);
+        train("sim", &opts, seed % 2, other_gradients);
         assert_memory_equal(reference_gradients, other_gradients, sizeof reference_gradients);
     }
 }
@@ -273,11 +275,11 @@ static void an_old_version_cannot_be_read(void **state)
     (void)state;
     struct fm_error err;
     struct fm__graph *g = fm__graph_new();
-    const int64_t dims[] = {4}, three[] = {3};
+    const int64_t dims[] = {4};
     const fm__val p = fm__graph_leaf(g, FM__WEIGHT, "p", FM_F32, 1, dims);
     const fm__val m = fm__graph_leaf(g, FM__STATE, "m", FM_F32, 1, dims);
     const fm__val v = fm__graph_leaf(g, FM__STATE, "v", FM_F32, 1, dims);
-    const fm__val knobs = fm__graph_leaf(g, FM__INPUT, "knobs", FM_F32, 1, three);
+    const fm__val knobs = fm__graph_leaf(g, FM__INPUT, "knobs", FM_F32, 1, dims);
     const fm__val next = fm__graph_add(g, FM__OP_ADAMW, 5, (fm__val[]){p, p, m, v, knobs}, NULL);
     assert_int_equal(g->values[next].alias_of, p);
     assert_int_equal(g->values[fm__graph_out(g, next, 2)].alias_of, v);

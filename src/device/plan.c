@@ -9,6 +9,8 @@
 #include "base/error.h"
 #include "graph/memory.h"
 #include "graph/passes.h"
+#include "graph/recompute.h"
+#include "graph/stages.h"
 #include "ops/op.h"
 #include "tensor/buffer.h"
 
@@ -98,41 +100,29 @@ static fm_status place_values(struct fm__plan *plan, struct fm_error *err)
     return FM_OK;
 }
 
-// Stage of each node: after those that make what it reads and, if it changes a state, after all readers of the version
-// it replaces. Fills steps in (stage, node) order.
+// Fills steps in (stage, node) order.
 static fm_status assign_stages(struct fm__plan *plan, struct fm_error *err)
 {
     const struct fm__graph *g = plan->graph;
-    int32_t *ready = fm__calloc((size_t)g->n_values * 2, sizeof *ready); // first stage that may read the value
-    int32_t *read_until = ready ? ready + g->n_values : NULL;            // first stage after its last reader so far
-    int32_t *stage_of = fm__malloc((size_t)g->n_nodes * sizeof *stage_of);
-    if (!ready || !stage_of) {
-        fm__free(ready), fm__free(stage_of);
-        return fm__fail_nomem(err, "plan stages", (size_t)g->n_values * 2 * sizeof *ready);
+    int32_t *stage_of = fm__malloc(((size_t)g->n_nodes + 1) * sizeof *stage_of), n_stages = 0;
+    int *at = NULL;
+    fm_status status = stage_of ? fm__stages(g, plan->opts.rows, stage_of, &n_stages, err)
+                                : fm__fail_nomem(err, "plan stages", (size_t)g->n_nodes * sizeof *stage_of);
+    if (status == FM_OK) {
+        at = fm__calloc((size_t)n_stages + 1, sizeof *at); // where the next step of a stage goes
+        if (!at) status = fm__fail_nomem(err, "plan stages", (size_t)n_stages * sizeof *at);
     }
-    plan->n_stages = 0;
-    for (int i = 0; i < g->n_nodes; i++) {
-        const struct fm__node *node = &g->nodes[i];
-        const struct fm__op *op = fm__op(node->op);
-        int32_t stage = 0;
-        for (int k = 0; k < node->n_in; k++)
-            if (node->in[k] != FM__NONE && ready[node->in[k]] > stage) stage = ready[node->in[k]];
-        for (int k = 0; k < node->n_out; k++)
-            if (op->alias[k] && read_until[node->in[op->alias[k] - 1]] > stage)
-                stage = read_until[node->in[op->alias[k] - 1]];
-        for (int k = 0; k < node->n_in; k++)
-            if (node->in[k] != FM__NONE && read_until[node->in[k]] < stage + 1) read_until[node->in[k]] = stage + 1;
-        for (int k = 0; k < node->n_out; k++) ready[node->out[k]] = stage + 1;
-        stage_of[i] = stage;
-        if (stage + 1 > plan->n_stages) plan->n_stages = stage + 1;
-    }
-    plan->n_steps = 0;
-    for (int32_t stage = 0; stage < plan->n_stages; stage++)
+    if (status == FM_OK) {
+        for (int i = 0; i < g->n_nodes; i++) at[stage_of[i] + 1]++;
+        for (int32_t s = 0; s < n_stages; s++) at[s + 1] += at[s];
         for (int i = 0; i < g->n_nodes; i++)
-            if (stage_of[i] == stage) plan->steps[plan->n_steps++] = (struct fm__plan_step){.node = i, .stage = stage};
-    fm__free(ready);
+            plan->steps[at[stage_of[i]]++] = (struct fm__plan_step){.node = i, .stage = stage_of[i]};
+        plan->n_steps = g->n_nodes;
+        plan->n_stages = n_stages;
+    }
     fm__free(stage_of);
-    return FM_OK;
+    fm__free(at);
+    return status;
 }
 
 static void touch(struct fm__plan_value *p, int32_t stage)
@@ -162,17 +152,60 @@ static bool needs_arena(const struct fm__plan *plan, int v, bool host_visible)
     return p->place == FM__PLACE_ARENA || (p->place == FM__PLACE_INPUT && !host_visible);
 }
 
-static fm_status plan_memory(struct fm__plan *plan, const struct fm_device_props *props, struct fm_error *err)
+// The input whose place output 0 may take: of the same bytes, read for the last time, by this operand alone. The
+// readers of one stage run side by side, so there may be no other in it.
+static fm__val dying_input(const struct fm__plan *plan, const struct fm__plan_step *step, const int32_t *last_readers)
+{
+    const struct fm__node *node = &plan->graph->nodes[step->node];
+    const struct fm_tensor *y = &plan->values[node->out[0]].tensor;
+    for (int k = 0; k < node->n_in; k++) {
+        const fm__val v = node->in[k];
+        if (!(fm__op(node->op)->in_place >> k & 1) || v == FM__NONE) continue;
+        const struct fm__plan_value *p = &plan->values[v];
+        if (p->place != FM__PLACE_ARENA || p->tensor.dtype != y->dtype || p->last != step->stage) continue;
+        if (fm_tensor_bytes(&p->tensor) == fm_tensor_bytes(y) && last_readers[v] == 1) return v;
+    }
+    return FM__NONE;
+}
+
+// shares[v]: the older value in whose place v lies, or v itself. Only in training: there the arena is what costs.
+static fm_status share_places(const struct fm__plan *plan, fm__val *shares, struct fm_error *err)
 {
     const struct fm__graph *g = plan->graph;
-    size_t alignment = props->alignment > 64 ? props->alignment : 64;
-    struct fm__span *spans = fm__malloc((size_t)(g->n_values + plan->n_steps) * sizeof *spans);
-    if (!spans) return fm__fail_nomem(err, "plan memory", (size_t)g->n_values * sizeof *spans);
+    int32_t *last_readers = fm__calloc((size_t)g->n_values + 1, sizeof *last_readers); // reads in the last stage
+    if (!last_readers) return fm__fail_nomem(err, "plan memory", (size_t)g->n_values * sizeof *last_readers);
+    for (int v = 0; v < g->n_values; v++) shares[v] = v;
+    for (int i = 0; i < plan->n_steps; i++) {
+        const struct fm__node *node = fm__plan_node(plan, i);
+        for (int k = 0; k < node->n_in; k++)
+            if (node->in[k] != FM__NONE && plan->values[node->in[k]].last == plan->steps[i].stage)
+                last_readers[node->in[k]]++;
+    }
+    const bool trains = fm__graph_trains(g);
+    for (int i = 0; i < plan->n_steps && trains; i++) { // in time: the input's own place is known
+        const fm__val y = fm__plan_node(plan, i)->out[0], x = dying_input(plan, &plan->steps[i], last_readers);
+        if (x != FM__NONE && plan->values[y].last >= 0) shares[y] = shares[x];
+    }
+    fm__free(last_readers);
+    return FM_OK;
+}
+
+// Of all values and workspaces; spans of values that share a place are one.
+static int collect_spans(struct fm__plan *plan, bool host_visible, const fm__val *shares, struct fm__span *spans,
+                         int32_t *span_of)
+{
     int n = 0;
-    for (int i = 0; i < g->n_values; i++) {
+    for (int i = 0; i < plan->graph->n_values; i++) {
         const struct fm__plan_value *p = &plan->values[i];
-        if (needs_arena(plan, i, props->host_visible))
-            spans[n++] = (struct fm__span){.bytes = fm_tensor_bytes(&p->tensor), .first = p->first, .last = p->last};
+        span_of[i] = -1;
+        if (!needs_arena(plan, i, host_visible) || shares[i] != i) continue;
+        span_of[i] = n;
+        spans[n++] = (struct fm__span){.bytes = fm_tensor_bytes(&p->tensor), .first = p->first, .last = p->last};
+    }
+    for (int i = 0; i < plan->graph->n_values; i++) {
+        if (shares[i] == i) continue;
+        struct fm__span *s = &spans[span_of[i] = span_of[shares[i]]];
+        if (plan->values[i].last > s->last) s->last = plan->values[i].last;
     }
     for (int i = 0; i < plan->n_steps; i++) {
         struct fm__plan_step *step = &plan->steps[i];
@@ -182,13 +215,29 @@ static fm_status plan_memory(struct fm__plan *plan, const struct fm_device_props
         if (step->workspace_bytes)
             spans[n++] = (struct fm__span){.bytes = step->workspace_bytes, .first = step->stage, .last = step->stage};
     }
-    fm_status status = fm__memory_plan(spans, n, alignment, &plan->arena_bytes, err);
-    n = 0;
-    for (int i = 0; i < g->n_values; i++)
-        if (needs_arena(plan, i, props->host_visible)) plan->values[i].tensor.offset = spans[n++].offset;
-    for (int i = 0; i < plan->n_steps; i++)
-        if (plan->steps[i].workspace_bytes) plan->steps[i].workspace_offset = spans[n++].offset;
+    return n;
+}
+
+static fm_status plan_memory(struct fm__plan *plan, const struct fm_device_props *props, struct fm_error *err)
+{
+    const int n_values = plan->graph->n_values;
+    size_t alignment = props->alignment > 64 ? props->alignment : 64;
+    struct fm__span *spans = fm__malloc((size_t)(n_values + plan->n_steps + 1) * sizeof *spans);
+    fm__val *shares = fm__malloc(2 * ((size_t)n_values + 1) * sizeof *shares);
+    int32_t *span_of = shares ? shares + n_values : NULL;
+    fm_status status = spans && shares ? share_places(plan, shares, err)
+                                       : fm__fail_nomem(err, "plan memory", (size_t)n_values * sizeof *spans);
+    if (status == FM_OK) {
+        const int n = collect_spans(plan, props->host_visible, shares, spans, span_of);
+        status = fm__memory_plan(spans, n, alignment, &plan->arena_bytes, err);
+        plan->live_bytes = fm__memory_peak(spans, n, NULL);
+        for (int i = 0; i < n_values; i++)
+            if (span_of[i] >= 0) plan->values[i].tensor.offset = spans[span_of[i]].offset;
+        for (int i = plan->n_steps - 1, at = n; i >= 0; i--)
+            if (plan->steps[i].workspace_bytes) plan->steps[i].workspace_offset = spans[--at].offset;
+    }
     fm__free(spans);
+    fm__free(shares);
     return status;
 }
 
@@ -227,11 +276,12 @@ static fm_status make_staging(struct fm__plan *plan, struct fm_error *err)
     return plan->staging ? FM_OK : fm__fail_nomem(err, "plan outputs", total);
 }
 
-static fm_status build(struct fm__plan *plan, const struct fm__graph *g, struct fm_error *err)
+// Shapes, stages and places of all values of plan->graph.
+static fm_status lay_out(struct fm__plan *plan, struct fm_error *err)
 {
     struct fm_device_props props;
     fm_device_get_props(plan->device, &props);
-    FM_TRY(run_passes(plan, g, err));
+    plan->n_inputs = 0;
     plan->values = fm__calloc((size_t)plan->graph->n_values, sizeof *plan->values);
     plan->steps = fm__calloc((size_t)plan->graph->n_nodes, sizeof *plan->steps);
     if (!plan->values || !plan->steps)
@@ -239,7 +289,37 @@ static fm_status build(struct fm__plan *plan, const struct fm__graph *g, struct 
     FM_TRY(place_values(plan, err));
     FM_TRY(assign_stages(plan, err));
     find_lifetimes(plan, props.host_visible);
-    FM_TRY(plan_memory(plan, &props, err));
+    return plan_memory(plan, &props, err);
+}
+
+// The arena that another graph would need under this plan's options.
+static fm_status measure(void *context, const struct fm__graph *g, size_t *bytes, struct fm_error *err)
+{
+    const struct fm__plan *plan = context;
+    struct fm__plan other = {.opts = plan->opts, .device = plan->device, .graph = (struct fm__graph *)(uintptr_t)g};
+    const fm_status status = lay_out(&other, err);
+    *bytes = other.arena_bytes;
+    fm__free(other.values);
+    fm__free(other.steps);
+    return status;
+}
+
+static fm_status recompute(struct fm__plan *plan, struct fm_error *err)
+{
+    const struct fm__recompute opts = {
+        .rows = plan->opts.rows, .budget = plan->opts.arena_budget, .measure = measure, .context = plan};
+    struct fm__graph *next;
+    FM_TRY(fm__pass_recompute(plan->graph, &opts, &next, err));
+    return next ? take_graph(plan, next, err) : FM_OK;
+}
+
+static fm_status build(struct fm__plan *plan, const struct fm__graph *g, struct fm_error *err)
+{
+    struct fm_device_props props;
+    fm_device_get_props(plan->device, &props);
+    FM_TRY(run_passes(plan, g, err));
+    if (plan->opts.arena_budget) FM_TRY(recompute(plan, err));
+    FM_TRY(lay_out(plan, err));
     FM_TRY(make_arena(plan, props.host_visible, err));
     if (!props.host_visible) FM_TRY(make_staging(plan, err));
     return plan->device->v->prepare(plan->device, plan, &plan->program, err);
@@ -378,5 +458,56 @@ void fm__plan_dump(const struct fm__plan *plan, FILE *to)
         if (plan->steps[i].workspace_bytes)
             fprintf(to, " work=%zu@%zu", plan->steps[i].workspace_bytes, plan->steps[i].workspace_offset);
         fputc('\n', to);
+    }
+}
+
+// Bytes of the arena that value v takes in `stage`; 0: none, or an older value that it shares the place with counts.
+static size_t bytes_at(const struct fm__plan *plan, fm__val v, int32_t stage)
+{
+    const struct fm__plan_value *p = &plan->values[v];
+    if (p->tensor.buffer != plan->arena || plan->graph->values[v].alias_of != FM__NONE) return 0;
+    if (p->first > stage || p->last < stage) return 0;
+    for (fm__val i = 0; i < v; i++) {
+        const struct fm__plan_value *other = &plan->values[i];
+        if (other->tensor.buffer == plan->arena && other->tensor.offset == p->tensor.offset && other->first <= stage &&
+            other->last >= stage)
+            return 0;
+    }
+    return fm_tensor_bytes(&p->tensor);
+}
+
+static size_t alive_at(const struct fm__plan *plan, int32_t stage)
+{
+    size_t sum = 0;
+    for (fm__val v = 0; v < plan->graph->n_values; v++) sum += bytes_at(plan, v, stage);
+    for (int i = 0; i < plan->n_steps; i++)
+        if (plan->steps[i].stage == stage) sum += plan->steps[i].workspace_bytes;
+    return sum;
+}
+
+void fm__plan_dump_peak(const struct fm__plan *plan, int n, FILE *to)
+{
+    int32_t peak = 0;
+    size_t most = 0;
+    for (int32_t s = 0; s < plan->n_stages; s++) {
+        const size_t alive = alive_at(plan, s);
+        if (alive > most) most = alive, peak = s;
+    }
+    fprintf(to, "peak stage=%d alive=%zu arena=%zu\n", peak, most, plan->arena_bytes);
+    size_t below = SIZE_MAX;
+    fm__val after = -1; // of those with `below` bytes the last one shown
+    for (; n > 0; n--) {
+        fm__val next = FM__NONE;
+        for (fm__val v = 0; v < plan->graph->n_values; v++) {
+            const size_t bytes = bytes_at(plan, v, peak);
+            if (!bytes || bytes > below || (bytes == below && v <= after)) continue;
+            if (next == FM__NONE || bytes > bytes_at(plan, next, peak)) next = v;
+        }
+        if (next == FM__NONE) break;
+        below = bytes_at(plan, next, peak);
+        after = next;
+        fprintf(to, "%12zu %s ", below, plan->graph->values[next].name);
+        fm__graph_print_value(plan->graph, next, to);
+        fprintf(to, " stages %d to %d\n", plan->values[next].first, plan->values[next].last);
     }
 }

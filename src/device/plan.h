@@ -21,6 +21,8 @@ struct fm__plan_opts {
     struct fm_buffer *arena; // shared by plans that never run at once; NULL or too small: the plan makes its own
     int exact_activations;   // 1: linear keeps f32 activations whatever the device prefers (training, references)
     int no_fusion;
+    size_t arena_budget; // training: activations are computed again (graph/recompute.h) until the arena is at most
+                         // this; 0: never, 1: the smallest arena. What came of it: arena_bytes
 };
 
 // Where a value lies.
@@ -46,6 +48,7 @@ struct fm__plan {
     struct fm__plan_step *steps; // ordered by stage
     int n_steps, n_stages, n_inputs;
     size_t arena_bytes;
+    size_t live_bytes; // the most that is alive at once: what a perfect packing would need
     struct fm_buffer *arena;
     struct fm__program *program;
     void *staging; // closed devices: host copies of the outputs
@@ -64,6 +67,9 @@ const void *fm__plan_output(const struct fm__plan *plan, int i); // host address
 
 // The text form, golden-tested: a line a step with stage, kernel, shapes and place, then the arena's size.
 void fm__plan_dump(const struct fm__plan *plan, FILE *to);
+
+// The stage in which most bytes are alive, and the largest values of it, `n` at most: a line each.
+void fm__plan_dump_peak(const struct fm__plan *plan, int n, FILE *to);
 
 // Fills a call for step `i` with the bucket's full row count (planning, statistics). `base` is the address of the arena
 // on the device, or NULL.

@@ -68,8 +68,10 @@ void fm__graph_gradient(struct fm__graph *g, fm__val y, int n, const fm__val *of
 {
     struct fm_error err;
     struct fm__grad grad = {.g = g};
+    const int n_nodes = g->n_nodes;
     for (int i = 0; i < n; i++) out[i] = FM__NONE;
     if (g->status == FM_OK && differentiate(&grad, y, n, of, &err) != FM_OK) fm__graph_fail(g, &err);
+    for (int i = n_nodes; i < g->n_nodes; i++) g->nodes[i].backward = true;
     for (int i = 0; i < n && g->status == FM_OK; i++) out[i] = grad.sums[of[i]];
     fm__free(grad.sums);
     fm__free(grad.needed);

@@ -102,7 +102,7 @@ static fm__val add_node(struct fm__graph *g, enum fm__op_id id, const struct fm_
 {
     const struct fm__op *op = fm__op(id);
     if (!grow(g, (void **)&g->nodes, g->n_nodes, &g->cap_nodes, sizeof *g->nodes)) return FM__NONE;
-    struct fm__node node = {.op = id, .n_in = s->n_in, .n_out = op->n_out};
+    struct fm__node node = {.op = id, .n_in = s->n_in, .n_out = op->n_out, .after = FM__NONE};
     if (attrs) node.attrs = *attrs;
     for (int i = 0; i < FM__MAX_IN; i++) node.in[i] = i < s->n_in ? in[i] : FM__NONE;
     for (int i = 0; i < op->n_out; i++) {
@@ -148,6 +148,20 @@ fm__val fm__graph_out(const struct fm__graph *g, fm__val first, int i)
     return first == FM__NONE ? FM__NONE : g->nodes[g->values[first].node].out[i];
 }
 
+void fm__graph_after(struct fm__graph *g, fm__val v, fm__val other)
+{
+    if (v == FM__NONE || other == FM__NONE) return;
+    struct fm__node *node = &g->nodes[g->values[v].node];
+    if (other < node->out[0]) {
+        node->after = other;
+        return;
+    }
+    struct fm_error err;
+    fm__fail(&err, FM_E_ARG, "%s: waits for value %d, want an earlier one than %d", g->values[v].name, other,
+             node->out[0]);
+    fm__graph_fail(g, &err);
+}
+
 void fm__graph_output(struct fm__graph *g, fm__val v, const char *name)
 {
     if (g->status != FM_OK || v == FM__NONE) return;
@@ -188,6 +202,7 @@ static void dump_node(const struct fm__graph *g, const struct fm__node *node, FI
     }
     fputc(')', to);
     if (op->print) op->print(&node->attrs, to);
+    if (node->after != FM__NONE) fprintf(to, " after=%%%d", node->after);
     fputc('\n', to);
 }
 

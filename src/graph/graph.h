@@ -44,6 +44,8 @@ struct fm__node {
     int n_in, n_out;
     fm__val in[FM__MAX_IN]; // FM__NONE: optional input left out
     fm__val out[FM__MAX_OUT];
+    fm__val after; // not before this value is there, though nothing of it is read; FM__NONE: any time
+    bool backward; // appended by fm__graph_gradient
     union fm__attrs attrs;
 };
 
@@ -70,6 +72,9 @@ fm__val fm__graph_leaf(struct fm__graph *g, enum fm__kind kind, const char *name
 fm__val fm__graph_add(struct fm__graph *g, enum fm__op_id op, int n_in, const fm__val *in,
                       const union fm__attrs *attrs);
 fm__val fm__graph_out(const struct fm__graph *g, fm__val first, int i); // output i of the node that makes `first`
+// The node that makes v waits until `other` is there: an order without a read, to keep memory apart in time. FM__NONE:
+// waits for nothing.
+void fm__graph_after(struct fm__graph *g, fm__val v, fm__val other);
 // Marks a value as wanted after a run; `name` renames it.
 void fm__graph_output(struct fm__graph *g, fm__val v, const char *name);
 

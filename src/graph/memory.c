@@ -57,3 +57,17 @@ fm_status fm__memory_plan(struct fm__span *spans, int n, size_t alignment, size_
     fm__free(order);
     return FM_OK;
 }
+
+size_t fm__memory_peak(const struct fm__span *spans, int n, int32_t *stage)
+{
+    size_t most = 0;
+    int32_t at = 0;
+    for (int i = 0; i < n; i++) { // a peak begins where something begins
+        size_t alive = 0;
+        for (int k = 0; k < n; k++)
+            if (spans[k].first <= spans[i].first && spans[i].first <= spans[k].last) alive += spans[k].bytes;
+        if (alive > most || (alive == most && spans[i].first < at)) most = alive, at = spans[i].first;
+    }
+    if (stage) *stage = at;
+    return most;
+}

@@ -20,4 +20,7 @@ struct fm__span {
 // largest item first, each at the lowest place where nothing alive overlaps (arXiv 2001.03288, section 4.2).
 fm_status fm__memory_plan(struct fm__span *spans, int n, size_t alignment, size_t *total, struct fm_error *err);
 
+// The most bytes alive in one stage, no place thought of; *stage (NULL is fine): the first such stage.
+size_t fm__memory_peak(const struct fm__span *spans, int n, int32_t *stage);
+
 #endif

@@ -50,6 +50,9 @@ static void emit(struct replay *r, int i, int n_in, const fm__val *in, const uni
 {
     const struct fm__node *node = &r->from->nodes[i];
     fm__val first = fm__graph_add(r->to, node->op, n_in, in, attrs);
+    if (first == FM__NONE) return;
+    r->to->nodes[r->to->values[first].node].backward = node->backward;
+    if (node->after != FM__NONE) fm__graph_after(r->to, first, r->map[node->after]);
     for (int k = 0; k < node->n_out; k++) r->map[node->out[k]] = fm__graph_out(r->to, first, k);
 }
 

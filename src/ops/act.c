@@ -92,6 +92,7 @@ const struct fm__op fm__op_act = {
     .n_out = 1,
     .shape = shape,
     .gradient = gradient,
+    .in_place = 1,
     .reference = reference,
     .workspace = fm__row_workspace,
     .print = print,

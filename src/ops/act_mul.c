@@ -50,6 +50,7 @@ const struct fm__op fm__op_act_mul = {
     .n_out = 1,
     .shape = shape,
     .gradient = gradient,
+    .in_place = 3,
     .reference = reference,
     .workspace = fm__row_workspace,
     .print = print,

@@ -63,6 +63,13 @@ struct fm__attr_adamw {
     float beta1, beta2, eps, weight_decay;
 };
 
+// sgd and Muon
+struct fm__attr_momentum {
+    float momentum, weight_decay;
+    float factor; // muon: multiplies the rate
+    int nesterov; // the step looks ahead along the new momentum
+};
+
 struct fm__attr_slice {
     int64_t begin, count; // of the last dim
     int64_t total;        // pad: its length
@@ -81,6 +88,7 @@ union fm__attrs {
     struct fm__attr_scale scale;
     struct fm__attr_linear linear;
     struct fm__attr_adamw adamw;
+    struct fm__attr_momentum momentum;
     struct fm__attr_slice slice;
     struct fm__attr_sum sum;
     unsigned char bytes[64];

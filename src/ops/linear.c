@@ -98,6 +98,7 @@ const struct fm__op fm__op_linear = {
     .n_out = 1,
     .shape = shape,
     .gradient = gradient,
+    .in_place = 1 << 3, // the residual
     .reference = fm__ref_linear,
     .flops = flops,
     .print = print,

@@ -6,7 +6,7 @@
 #include "device/device.h"
 #include "device/plan.h"
 
-enum { TEST_MAX_LEAVES = 96 };
+enum { TEST_MAX_LEAVES = 256 };
 
 struct test_leaves {
     struct fm_device *device;

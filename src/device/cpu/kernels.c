@@ -6,6 +6,7 @@
 #include "device/cpu/attention_cpu.h"
 #include "device/cpu/linear.h"
 #include "device/cpu/small.h"
+#include "ops/sum_squares.h"
 
 typedef struct fm__kernel choose_fn(const struct fm__call *largest, int level);
 
@@ -29,13 +30,7 @@ static struct fm__kernel choose_kv_write(const struct fm__call *largest, int lev
     return (struct fm__kernel){fm__cpu_level_name(level), fm__cpu_kv_write(level), NULL};
 }
 
-static choose_fn *const chosen[FM__OP_COUNT] = {
-    [FM__OP_LINEAR] = choose_linear,
-    [FM__OP_ATTENTION] = choose_attention,
-    [FM__OP_KV_WRITE] = choose_kv_write,
-};
-
-// Ascending; a level stands here when its architecture is this one.
+// Ascending for each op; a level stands here when its architecture is this one.
 static const struct {
     int level;
     const char *name;
@@ -43,20 +38,46 @@ static const struct {
 } small[] = {
     {FM__CPU_REF, "plain", fm__small_plain},
 #if defined(__x86_64__)
-    {FM__CPU_AVX2, "avx2", fm__small_avx2},
-    {FM__CPU_AVX512, "avx512", fm__small_avx512},
+    {FM__CPU_AVX2, "avx2", fm__small_avx2},  {FM__CPU_AVX512, "avx512", fm__small_avx512},
+    {FM__CPU_AVX2, "avx2", fm__optim_avx2},  {FM__CPU_AVX512, "avx512", fm__optim_avx512},
 #elif defined(__aarch64__)
     {FM__CPU_NEON, "neon", fm__small_neon},
+    {FM__CPU_NEON, "neon", fm__optim_neon},
 #endif
 };
 
-struct fm__kernel fm__kernel_select(enum fm__op_id op, const struct fm__call *largest, int level)
+static struct fm__kernel of_tables(enum fm__op_id op, int level)
 {
     struct fm__kernel kernel = {0};
-    if (chosen[op]) return chosen[op](largest, level);
-    if (!fm__small_fits(op, largest)) return kernel;
     for (size_t i = 0; i < sizeof small / sizeof *small; i++)
         if (level >= small[i].level && small[i].kernels[op])
             kernel = (struct fm__kernel){.name = small[i].name, .run = small[i].kernels[op]};
     return kernel;
+}
+
+static size_t squares_workspace(const struct fm__call *largest, int n_workers)
+{
+    (void)n_workers;
+    return (size_t)fm__squares_pieces(largest) * sizeof(double);
+}
+
+static struct fm__kernel choose_sum_squares(const struct fm__call *largest, int level)
+{
+    (void)largest;
+    struct fm__kernel kernel = of_tables(FM__OP_SUM_SQUARES, level);
+    kernel.workspace = squares_workspace;
+    return kernel;
+}
+
+static choose_fn *const chosen[FM__OP_COUNT] = {
+    [FM__OP_LINEAR] = choose_linear,
+    [FM__OP_ATTENTION] = choose_attention,
+    [FM__OP_KV_WRITE] = choose_kv_write,
+    [FM__OP_SUM_SQUARES] = choose_sum_squares,
+};
+
+struct fm__kernel fm__kernel_select(enum fm__op_id op, const struct fm__call *largest, int level)
+{
+    if (chosen[op]) return chosen[op](largest, level);
+    return fm__small_fits(op, largest) ? of_tables(op, level) : (struct fm__kernel){0};
 }

@@ -18,8 +18,11 @@ extern fm__kernel_fn *const fm__small_plain[FM__OP_COUNT];
 #if defined(__x86_64__)
 extern fm__kernel_fn *const fm__small_avx2[FM__OP_COUNT];
 extern fm__kernel_fn *const fm__small_avx512[FM__OP_COUNT];
+extern fm__kernel_fn *const fm__optim_avx2[FM__OP_COUNT]; // optim.inc: accumulation and optimisers
+extern fm__kernel_fn *const fm__optim_avx512[FM__OP_COUNT];
 #elif defined(__aarch64__)
 extern fm__kernel_fn *const fm__small_neon[FM__OP_COUNT];
+extern fm__kernel_fn *const fm__optim_neon[FM__OP_COUNT];
 #endif
 
 // Whether the small kernels take this call: rows that are converted, and angles, pass through a worker's scratch.

@@ -59,6 +59,10 @@ V16 v16 v16_div(v16 x, v16 y)
 {
     return (v16){_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)};
 }
+V16 v16 v16_sqrt(v16 v)
+{
+    return (v16){_mm256_sqrt_ps(v.a), _mm256_sqrt_ps(v.b)};
+}
 V16 v16 v16_fma(v16 x, v16 y, v16 z)
 {
     return (v16){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};

@@ -71,6 +71,10 @@ V16 v16 v16_div(v16 x, v16 y)
 {
     return (v16){EACH_4_OF_2(vdivq_f32, x, y)};
 }
+V16 v16 v16_sqrt(v16 v)
+{
+    return (v16){EACH_4_OF_1(vsqrtq_f32, v)};
+}
 V16 v16 v16_fma(v16 x, v16 y, v16 z)
 {
     return (v16){EACH_4_OF_3(vfmaq_f32, z, x, y)};

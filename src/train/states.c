@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// Named tensors, a buffer each.
+#include "train/states.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "tensor/buffer.h"
+
+void fm__states_deinit(struct fm__states *states)
+{
+    for (int i = 0; i < states->n; i++) fm_buffer_unref(states->items[i].tensor.buffer);
+    fm__free(states->items);
+    states->items = NULL;
+    states->n = states->cap = 0;
+}
+
+const struct fm__state *fm__states_find(const struct fm__states *states, const char *name)
+{
+    for (int i = 0; i < states->n; i++)
+        if (!strcmp(states->items[i].name, name)) return &states->items[i];
+    return NULL;
+}
+
+fm_status fm__states_add(struct fm__states *states, const struct fm__state *state, struct fm_error *err)
+{
+    if (memchr(state->name, 0, sizeof state->name) == NULL || !state->name[0])
+        return fm__fail(err, FM_E_ARG, "%.40s…: a state's name has 1 to %zu bytes", state->name,
+                        sizeof state->name - 1);
+    if (fm__states_find(states, state->name))
+        return fm__fail(err, FM_E_ARG, "%s: two states of this name", state->name);
+    if (states->n == states->cap) {
+        const int cap = states->cap ? 2 * states->cap : 64;
+        struct fm__state *more = fm__realloc(states->items, (size_t)cap * sizeof *more);
+        if (!more) return fm__fail_nomem(err, "states", (size_t)cap * sizeof *more);
+        states->items = more;
+        states->cap = cap;
+    }
+    struct fm__state *s = &states->items[states->n];
+    *s = *state;
+    s->tensor.layout = FM_LAYOUT_ROWS;
+    s->tensor.offset = 0;
+    fm_tensor_set_contiguous(&s->tensor);
+    const size_t bytes = fm_tensor_bytes(&s->tensor);
+    if (bytes == 0) return fm__fail(err, FM_E_SHAPE, "%s: a state without bytes", s->name);
+    FM_TRY(states->device->v->alloc(states->device, bytes, &s->tensor.buffer, err));
+    s->tensor.data = s->tensor.buffer->host;
+    states->n++;
+    return FM_OK;
+}
+
+size_t fm__states_bytes(const struct fm__states *states)
+{
+    size_t sum = 0;
+    for (int i = 0; i < states->n; i++) sum += fm_tensor_bytes(&states->items[i].tensor);
+    return sum;
+}
+
+fm_status fm__states_read(const struct fm__states *states, const struct fm__state *s, void *to, struct fm_error *err)
+{
+    return fm__device_copy_out(states->device, s->tensor.buffer, 0, to, fm_tensor_bytes(&s->tensor), err);
+}
+
+fm_status fm__states_write(const struct fm__states *states, const struct fm__state *s, const void *from,
+                           struct fm_error *err)
+{
+    return fm__device_copy_in(states->device, s->tensor.buffer, 0, from, fm_tensor_bytes(&s->tensor), err);
+}
+
+fm_status fm__states_bind(void *context, const char *name, struct fm_tensor *out, struct fm_error *err)
+{
+    const struct fm__states *states = context;
+    const struct fm__state *s = fm__states_find(states, name);
+    if (s) {
+        *out = s->tensor;
+        return FM_OK;
+    }
+    if (states->next) return states->next(states->next_context, name, out, err);
+    return fm__fail(err, FM_E_NOT_FOUND, "%s: no state of this name", name);
+}
