@@ -133,6 +133,7 @@ fm_status fm__bpe_load(struct fm_tokenizer *tok, const struct fm_gguf *g, struct
     if (!entry)
         return fm__fail(err, FM_E_UNSUPPORTED, "tokenizer.ggml.pre: unknown pre-tokenizer \"%.*s\"",
                         name.n > 60 ? 60 : (int)name.n, name.p);
+    tok->pre_name = entry->name;
     tok->ignore_merges = entry->flags & FM__PRE_IGNORE_MERGES;
     tok->add_bos = entry->flags & FM__PRE_ADD_BOS;
     FM_TRY(load_keys(tok, err));

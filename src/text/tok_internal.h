@@ -66,6 +66,7 @@ struct fm_tokenizer {
     struct fm__trie matcher;       // unigram, WordPiece: tokens that text may match
     // BPE
     struct fm__pre *pre;
+    const char *pre_name; // of its patterns; static
     struct fm__pair *pairs;
     uint32_t n_pairs; // slots, a power of two
     int32_t byte_symbol[256];
