@@ -15,7 +15,7 @@ install(TARGETS fathom_static fathom_shared LIBRARY DESTINATION ${CMAKE_INSTALL_
 install(DIRECTORY include/fathom DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h" PATTERN "*.def")
 
 # Paths in these are relative to the file itself, so that an installed tree may be moved.
-set(FATHOM_PC_PRIVATE "libpcre2-8 libutf8proc jansson libcrypto")
+set(FATHOM_PC_PRIVATE "libpcre2-8 libutf8proc jansson libcrypto zlib libpng libjpeg")
 configure_file(cmake/fathom.pc.in fathom.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/fathom.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 configure_package_config_file(cmake/FathomConfig.cmake.in FathomConfig.cmake

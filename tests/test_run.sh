@@ -40,7 +40,7 @@ expect 1 "run: failed: updating the list of packages" chat hello
 
 # what is missing is asked for once, and only that
 stand_in apt-get 'echo "$*" >>"'"$tmp"'/asked"'
-stand_in dpkg-query 'for p in gcc libc6-dev cmake ninja-build pkg-config git ca-certificates libpcre2-dev libutf8proc-dev libjansson-dev libcurl4-openssl-dev libssl-dev libcmocka-dev; do printf "%s:ii " "$p"; done'
+stand_in dpkg-query 'for p in gcc libc6-dev cmake ninja-build pkg-config git ca-certificates libpcre2-dev libutf8proc-dev libjansson-dev libcurl4-openssl-dev libssl-dev libcmocka-dev zlib1g-dev libpng-dev libjpeg62-turbo-dev; do printf "%s:ii " "$p"; done'
 stand_in cmake 'echo "no compiler works" && exit 1'
 expect 1 "run: failed: configuring release" chat hello
 grep -q "no compiler works" "$tmp/out" || fail "the reason is not said"
