@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 // attention_rows: causal attention among the rows of the batch itself, without a cache: training on packed documents.
 //   q f32 [N, H*E], k f32 [N, K*E], v f32 [N, K*E'], rows i32 [N, 4] -> y f32 [N, H*E'], lse f32 [N, H].
-// A document is the rows of one slot; row n sees the rows j <= n of its document (ops/attention_rows.h). lse is the log
-// of the sum of the exponentials of its scores: what the gradient needs to form them again, instead of N x N
-// probabilities. Attributes: scale, softcap, window, n_kv, head_k, head_v; no ALiBi.
+// A document is a run of rows of one slot; row n sees the rows j <= n of its document, less than `window` rows back.
+// lse is the log2 of the sum of the exponentials of its scores: what the gradient needs to form them again, instead of
+// N x N probabilities. Attributes: scale, softcap, window, n_kv, head_k, head_v; no ALiBi. The arithmetic stands in
+// ops/attention_rows.h.
 #include "ops/attention_rows.h"
 
 #include "base/error.h"
 #include "graph/gradient.h"
+#include "ops/functions.h"
 #include "ops/op.h"
 
 static fm_status shape(struct fm__shape *s)
@@ -33,37 +35,64 @@ static fm_status shape(struct fm__shape *s)
     return FM_OK;
 }
 
-static size_t workspace(const struct fm__call *c)
+static size_t workspace(const struct fm__call *c) // a query, scaled
 {
-    return ((size_t)c->in[0].dims[0] + (size_t)c->attrs->attention.head_v) * sizeof(double);
+    return (size_t)c->attrs->attention.head_k * sizeof(float);
 }
 
-// One row and head: scores, softmax, mix.
-static void attend(const struct fm__rows_attention *t, int64_t n, int h, double *scores, float *y, float *lse)
+float fm__rows_score(const struct fm__rows_attention *t, const float *q, const float *k, float *slope)
 {
-    double top = -INFINITY, sum = 0, slope, *mix = scores + t->n_rows;
-    for (int64_t j = 0; j <= n; j++) {
-        scores[j] = fm__rows_sees(t, n, j) ? fm__rows_score(t, n, j, h, &slope) : -INFINITY;
-        top = fmax(top, scores[j]);
+    float s = 0;
+    for (int e = 0; e < t->a->head_k; e++) s = fmaf(q[e], k[e], s);
+    *slope = 1;
+    if (t->heads.cap_in == 0) return s;
+    const float bent = fm__fn_tanh(s * t->heads.cap_in);
+    *slope = fmaf(-bent, bent, 1.0f);
+    return bent * t->heads.cap_out;
+}
+
+// Row i of a document against the keys it sees; returns its lse.
+static float attend(const struct fm__rows_attention *t, struct fm__rows_doc doc, int64_t i, int h, float *q, float *y)
+{
+    const int head_k = t->a->head_k, head_v = t->a->head_v;
+    const int64_t first = fm__rows_first_key(t, i);
+    float m = -INFINITY, l = 0, slope, s[FM__ROWS_TILE];
+    for (int e = 0; e < head_k; e++) q[e] = fm__rows_q(t, doc.first + i, h)[e] * t->heads.q_scale;
+    for (int e = 0; e < head_v; e++) y[e] = 0;
+    for (int64_t tile = first / FM__ROWS_TILE * FM__ROWS_TILE; tile <= i; tile += FM__ROWS_TILE) {
+        const int64_t lo = tile < first ? first : tile, hi = tile + FM__ROWS_TILE <= i ? tile + FM__ROWS_TILE : i + 1;
+        float top = m;
+        for (int64_t j = lo; j < hi; j++) {
+            s[j - tile] = fm__rows_score(t, q, fm__rows_k(t, doc.first + j, h), &slope);
+            top = s[j - tile] > top ? s[j - tile] : top;
+        }
+        const float a = fm__exp2(m - top);
+        l *= a;
+        for (int e = 0; e < head_v; e++) y[e] *= a;
+        for (int64_t j = lo; j < hi; j++) {
+            const float p = fm__exp2(s[j - tile] - top), *v = fm__rows_v(t, doc.first + j, h);
+            l += p;
+            for (int e = 0; e < head_v; e++) y[e] = fmaf(p, v[e], y[e]);
+        }
+        m = top;
     }
-    for (int e = 0; e < t->a->head_v; e++) mix[e] = 0;
-    for (int64_t j = 0; j <= n; j++) {
-        const double p = exp(scores[j] - top);
-        sum += p;
-        for (int e = 0; e < t->a->head_v; e++) mix[e] += p * fm__rows_v(t, j, h)[e];
-    }
-    for (int e = 0; e < t->a->head_v; e++) y[e] = (float)(mix[e] / sum);
-    *lse = (float)(top + log(sum));
+    const float inverse = 1.0f / l;
+    for (int e = 0; e < head_v; e++) y[e] = fmaf(y[e], inverse, 0.0f);
+    return fm__rows_lse(m, l);
 }
 
 static void reference(const struct fm__call *c)
 {
     const struct fm__rows_attention t = fm__rows_attention(c);
-    for (int64_t n = 0; n < t.n_rows; n++)
-        for (int h = 0; h < t.n_heads; h++) {
-            const int64_t at = n * t.n_heads + h;
-            attend(&t, n, h, c->workspace, (float *)c->out[0].data + at * t.a->head_v, (float *)c->out[1].data + at);
+    float *y = c->out[0].data, *lse = c->out[1].data;
+    struct fm__rows_doc doc;
+    for (int64_t first = 0; first < t.n_rows; first += doc.n) {
+        doc = fm__rows_doc(&t, first);
+        for (int64_t at = first * t.n_heads; at < (first + doc.n) * t.n_heads; at++) {
+            const int64_t i = at / t.n_heads - first;
+            lse[at] = attend(&t, doc, i, (int)(at % t.n_heads), c->workspace, y + at * t.a->head_v);
         }
+    }
 }
 
 static void print(const union fm__attrs *attrs, FILE *to)
@@ -86,7 +115,7 @@ static fm_status gradient(struct fm__grad *grad, const struct fm__node *node, co
     return FM_OK;
 }
 
-static double flops(const struct fm__call *c) // half of all pairs, one document
+static double flops(const struct fm__call *c) // half of all pairs, as if the rows were one document
 {
     const struct fm__attr_attention *a = &c->attrs->attention;
     return (double)c->rows * (double)c->rows * (double)(c->in[0].dims[1] / a->head_k) * (a->head_k + a->head_v);

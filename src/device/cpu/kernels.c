@@ -4,6 +4,7 @@
 #include "device/cpu/kernels.h"
 
 #include "device/cpu/attention_cpu.h"
+#include "device/cpu/attention_rows_cpu.h"
 #include "device/cpu/linear.h"
 #include "device/cpu/small.h"
 #include "ops/sum_squares.h"
@@ -30,6 +31,17 @@ static struct fm__kernel choose_kv_write(const struct fm__call *largest, int lev
     return (struct fm__kernel){fm__cpu_level_name(level), fm__cpu_kv_write(level), NULL};
 }
 
+static struct fm__kernel choose_attention_rows(const struct fm__call *largest, int level)
+{
+    return (struct fm__kernel){fm__cpu_level_name(level), fm__rows_kernels(largest, level).attend, NULL};
+}
+
+static struct fm__kernel choose_attention_rows_grad(const struct fm__call *largest, int level)
+{
+    return (struct fm__kernel){fm__cpu_level_name(level), fm__rows_kernels(largest, level).gradient,
+                               fm__rows_gradient_workspace};
+}
+
 // Ascending for each op; a level stands here when its architecture is this one.
 static const struct {
     int level;
@@ -51,7 +63,7 @@ static struct fm__kernel of_tables(enum fm__op_id op, int level)
     struct fm__kernel kernel = {0};
     for (size_t i = 0; i < sizeof small / sizeof *small; i++)
         if (level >= small[i].level && small[i].kernels[op])
-            kernel = (struct fm__kernel){.name = small[i].name, .run = small[i].kernels[op]};
+            kernel = (struct fm__kernel){small[i].name, small[i].kernels[op], fm__small_workspace[op]};
     return kernel;
 }
 
@@ -73,6 +85,8 @@ static choose_fn *const chosen[FM__OP_COUNT] = {
     [FM__OP_LINEAR] = choose_linear,
     [FM__OP_ATTENTION] = choose_attention,
     [FM__OP_KV_WRITE] = choose_kv_write,
+    [FM__OP_ATTENTION_ROWS] = choose_attention_rows,
+    [FM__OP_ATTENTION_ROWS_GRAD] = choose_attention_rows_grad,
     [FM__OP_SUM_SQUARES] = choose_sum_squares,
 };
 

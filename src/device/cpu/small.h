@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Kernels of the ops that only stream: norms, activations, elementwise, rope, copies, casts. One source, small.inc, in
-// 16 lanes at every level (vmath_*.h); the bytes are those of the op's reference whatever the level, the number of
-// workers or the rows beside.
+// Kernels of the ops that only stream: norms, activations, elementwise, rope, copies, casts, and their gradients. One
+// source, small.inc with small_grad.inc, in 16 lanes at every level (vmath_*.h); the bytes are those of the op's
+// reference whatever the level, the number of workers or the rows beside.
 //
 // Work is shared by runs of whole rows (or of elements), FM__SMALL_CHUNK elements at a time: below that one worker does
 // all and the others pass at once.
@@ -24,6 +24,10 @@ extern fm__kernel_fn *const fm__optim_avx512[FM__OP_COUNT];
 extern fm__kernel_fn *const fm__small_neon[FM__OP_COUNT];
 extern fm__kernel_fn *const fm__optim_neon[FM__OP_COUNT];
 #endif
+
+// Workspace by op, for those whose workers meet on the way; NULL: none.
+typedef size_t fm__workspace_fn(const struct fm__call *largest, int n_workers);
+extern fm__workspace_fn *const fm__small_workspace[FM__OP_COUNT];
 
 // Whether the small kernels take this call: rows that are converted, and angles, pass through a worker's scratch.
 int fm__small_fits(enum fm__op_id op, const struct fm__call *largest);

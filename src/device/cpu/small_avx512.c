@@ -7,6 +7,7 @@
 #include "device/cpu/small.h"
 #include "device/cpu/vmath_avx512.h"
 #include "ops/rope.h"
+#include "ops/slabs.h"
 
 #define SMALL_TABLE fm__small_avx512
 #define SMALL_QUANTISE fm__q8a_quantise_row_avx512

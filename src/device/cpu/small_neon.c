@@ -7,6 +7,7 @@
 #include "device/cpu/small.h"
 #include "device/cpu/vmath_neon.h"
 #include "ops/rope.h"
+#include "ops/slabs.h"
 
 #define SMALL_TABLE fm__small_neon
 #define SMALL_QUANTISE fm__q8a_quantise_row_neon

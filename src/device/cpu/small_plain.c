@@ -1,11 +1,24 @@
 // SPDX-License-Identifier: MIT
-// Streaming kernels without vector code of their own: copies of rows, and angles in double. For every machine.
+// Streaming kernels without vector code of their own: copies of rows, one number everywhere, and angles in double. For
+// every machine. And what workspace streaming kernels want.
 #include <string.h>
 
 #include "device/cpu/pack.h"
 #include "device/cpu/small.h"
 #include "ops/rope.h"
 #include "tensor/blocks.h"
+
+// Gradients of norms: mean and 1 / sqrt(...), two doubles for each run of as many elements as there are weights.
+static size_t norm_rows(const struct fm__call *largest, int n_workers)
+{
+    (void)n_workers;
+    return (size_t)(fm_tensor_elements(&largest->in[0]) / largest->in[1].dims[0]) * 2 * sizeof(double);
+}
+
+fm__workspace_fn *const fm__small_workspace[FM__OP_COUNT] = {
+    [FM__OP_RMSNORM_GRAD] = norm_rows,
+    [FM__OP_LAYERNORM_GRAD] = norm_rows,
+};
 
 int fm__small_fits(enum fm__op_id op, const struct fm__call *largest)
 {
@@ -52,6 +65,41 @@ static void slice(const struct fm__call *c, struct fm__worker *w)
                    (const float *)c->in[0].data + n * c->in[0].dims[1] + a->begin, (size_t)a->count * sizeof(float));
 }
 
+static void pad(const struct fm__call *c, struct fm__worker *w)
+{
+    (void)w;
+    const struct fm__attr_slice *a = &c->attrs->slice;
+    const size_t before = (size_t)a->begin * sizeof(float), count = (size_t)a->count * sizeof(float);
+    int64_t begin, end;
+    while (fm__take_rows(c, c->in[0].dims[0], a->total, &begin, &end))
+        for (int64_t n = begin; n < end; n++) {
+            char *y = (char *)((float *)c->out[0].data + n * a->total);
+            memset(y, 0, before);
+            memcpy(y + before, (const float *)c->in[0].data + n * a->count, count);
+            memset(y + before + count, 0, (size_t)a->total * sizeof(float) - before - count);
+        }
+}
+
+static void broadcast(const struct fm__call *c, struct fm__worker *w)
+{
+    (void)w;
+    const int64_t total = fm_tensor_elements(&c->out[0]);
+    float s = *(const float *)c->in[1].data, *y = c->out[0].data;
+    if (c->attrs->sum.mean) s /= (float)total;
+    int64_t begin, end;
+    while (fm__take_rows(c, total, 1, &begin, &end))
+        for (int64_t i = begin; i < end; i++) y[i] = s;
+}
+
+static void positions(const struct fm__call *c, struct fm__worker *w)
+{
+    (void)w;
+    const int32_t *rows = c->in[0].data;
+    int64_t begin, end;
+    while (fm__take_rows(c, c->in[0].dims[0], FM__ROW_FIELDS, &begin, &end))
+        for (int64_t n = begin; n < end; n++) ((int32_t *)c->out[0].data)[n] = rows[n * FM__ROW_FIELDS + FM__ROW_POS];
+}
+
 // About 40 ns an angle: rows are worth sharing from a few on.
 static void rope_angles(const struct fm__call *c, struct fm__worker *w)
 {
@@ -73,5 +121,8 @@ fm__kernel_fn *const fm__small_plain[FM__OP_COUNT] = {
     [FM__OP_EMBED] = embed,
     [FM__OP_GATHER_ROWS] = gather_rows,
     [FM__OP_SLICE] = slice,
+    [FM__OP_PAD] = pad,
+    [FM__OP_BROADCAST] = broadcast,
+    [FM__OP_POSITIONS] = positions,
     [FM__OP_ROPE_ANGLES] = rope_angles,
 };
