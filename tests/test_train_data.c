@@ -4,13 +4,16 @@
 #include "support/train_data.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "text/tok_hash.h"
 
 static struct fm_tokenizer *tok;
 
@@ -511,6 +514,8 @@ static void bad_rows(void **state)
          0},
         {FM__DATA_CLASSIFY, "z.jsonl", "{\"text\": \"a\", \"label\": 1.5}\n", "\"label\" is missing or no label", 0},
         {FM__DATA_TEXT, "z.jsonl", "{\"text\": \"a\"}\n{\"text\": \n", "z.jsonl:2: JSON line 1", 0},
+        {FM__DATA_TEXT, "z.jsonl", "[\n{\"text\": \"a\"}\n]\n", "z.jsonl:1: begins with [: want one JSON object a line",
+         0},
         {FM__DATA_TEXT, "z.jsonl", "[1]\n", "z.jsonl:1: want one JSON object a line", 0},
         {FM__DATA_TEXT, "z.jsonl", "{\"text\": \"\xc0\x80\"}\n", "z.jsonl:1: byte 0xc0 is no UTF-8", 0},
         {FM__DATA_TEXT, "z.jsonl", "{\"text\": \"a\\u0000\"}\n", "z.jsonl:1: JSON line 1", 0},
@@ -717,6 +722,54 @@ static void a_cache_that_cannot_be_written(void **state)
     free(old);
 }
 
+static void a_full_disk(void **state)
+{
+    (void)state;
+    make_cache();
+    char text[40000];
+    for (size_t i = 0; i < sizeof text; i += 8) memcpy(text + i, "lines \n\n", 8);
+    const char *path = test_write("full.txt", text, sizeof text);
+    struct fm__data_opts opts = opts_of(FM__DATA_TEXT, &path);
+    struct rlimit before, small;
+    opts.cache = cache, opts.unit = FM__UNIT_LINE;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = before, small.rlim_cur = 70000; // of the store's 140,000 bytes
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    struct fm_error err = {0};
+    struct fm__dataset *data;
+    fm_status status = fm__dataset_open(&opts, &data, &err);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_int_equal(status, FM_E_IO);
+    assert_non_null(strstr(err.text, ".samples: cannot write after "));
+    assert_ok(fm__dataset_open(&opts, &data, &err), err); // nothing half-written is in its way
+    assert_memory_equal(fm__dataset_note(data), "samples kept in ", 16);
+    fm__dataset_close(data);
+}
+
+// Equal for the same file, different for every other of the fixtures, so that no tokenizer gets another's tokens.
+static void tokenizers_have_hashes(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"bpe", "spm", "unigram", "unigram_bytes", "wordpiece"};
+    enum { N = sizeof names / sizeof *names };
+    uint8_t digests[N + 1][FM__SHA256_BYTES];
+    struct fm_error err = {0};
+    for (int i = 0; i <= N; i++) {
+        char name[100];
+        struct fm_gguf *gguf;
+        struct fm_tokenizer *t;
+        snprintf(name, sizeof name, "tokenizers/%s.gguf", names[i % N]);
+        assert_ok(fm_gguf_open(test_data(name), NULL, &gguf, &err), err);
+        assert_ok(fm_tokenizer_new(gguf, &t, &err), err);
+        assert_ok(fm__tokenizer_hash(t, digests[i], &err), err);
+        fm_tokenizer_free(t);
+        fm_gguf_close(gguf);
+        for (int k = 0; k < i; k++)
+            assert_int_equal(memcmp(digests[i], digests[k], FM__SHA256_BYTES) == 0, i == N && k == 0);
+    }
+}
+
 // --- files that change ---
 
 // Writes after the clock of the file system has ticked, so that the time of the write tells.
@@ -843,6 +896,8 @@ int main(void)
         cmocka_unit_test(samples_come_from_the_cache),
         cmocka_unit_test(damaged_stores_are_made_anew),
         cmocka_unit_test(a_cache_that_cannot_be_written),
+        cmocka_unit_test(a_full_disk),
+        cmocka_unit_test(tokenizers_have_hashes),
         cmocka_unit_test(data_that_changes_while_in_use),
         cmocka_unit_test(no_memory),
     };

@@ -211,6 +211,42 @@ static void check_idx_samples(const char *path)
     test_microbatch_deinit(&mb);
 }
 
+// Moved images are the old ones, shifted, with black behind; every move within the bound occurs, none beyond.
+static void images_are_moved(void **state)
+{
+    (void)state;
+    enum { N = 60, SIDE = 5, SHIFT = 1 };
+    uint8_t images[16 + N * SIDE * SIDE] = {0, 0, 8, 3, 0, 0, 0, N, 0, 0, 0, SIDE, 0, 0, 0, SIDE},
+                                   labels[8 + N] = {0, 0, 8, 1, 0, 0, 0, N};
+    for (int i = 0; i < N; i++) images[16 + i * SIDE * SIDE + 2 * SIDE + 2] = 255; // a dot in the middle
+    test_write("m-labels-idx1-ubyte", (char *)labels, sizeof labels);
+    const char *path = test_write("m-images-idx3-ubyte", (char *)images, sizeof images);
+    struct fm__data_opts opts = {.kind = FM__DATA_IMAGES, .paths = &path, .n_paths = 1};
+    struct fm__loader_opts walk = {.rows = N, .batch = N, .image_shift = SHIFT, .seed = 1};
+    struct fm__dataset *data;
+    struct fm__loader *loader, *again;
+    struct fm__microbatch mb = test_microbatch(N, SIDE * SIDE), other = test_microbatch(N, SIDE * SIDE);
+    struct fm_error err = {0};
+    int seen[SIDE][SIDE] = {{0}};
+    assert_ok(fm__dataset_open(&opts, &data, &err), err);
+    assert_ok(fm__loader_new(data, &walk, &loader, &err), err);
+    assert_ok(fm__loader_new(data, &walk, &again, &err), err);
+    for (int epoch = 0; epoch < 4; epoch++) {
+        assert_ok(fm__loader_next(loader, &mb, &err), err);
+        assert_ok(fm__loader_next(again, &other, &err), err);
+        assert_memory_equal(mb.features, other.features, N * SIDE * SIDE * sizeof(float));
+        for (int i = 0; i < N * SIDE * SIDE; i++) {
+            assert_true(mb.features[i] == 0 || mb.features[i] == 1);
+            if (mb.features[i] == 1) seen[i / SIDE % SIDE][i % SIDE]++;
+        }
+    }
+    for (int y = 0; y < SIDE; y++)
+        for (int x = 0; x < SIDE; x++) assert_int_equal(seen[y][x] > 0, y >= 1 && y <= 3 && x >= 1 && x <= 3);
+    fm__loader_free(loader), fm__loader_free(again);
+    fm__dataset_close(data);
+    test_microbatch_deinit(&mb), test_microbatch_deinit(&other);
+}
+
 static void idx_plain_and_gzip(void **state)
 {
     (void)state;
@@ -375,6 +411,7 @@ int main(void)
         cmocka_unit_test(png_pixels_come_back),
         cmocka_unit_test(jpegs),
         cmocka_unit_test(scaling),
+        cmocka_unit_test(images_are_moved),
         cmocka_unit_test(idx_plain_and_gzip),
         cmocka_unit_test(damaged_idx),
         cmocka_unit_test(folders_of_classes),

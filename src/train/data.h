@@ -176,7 +176,8 @@ struct fm__loader_opts {
     bool shift;                 // packed text: each epoch cuts its samples at another offset (the first is shorter)
     const float *class_weights; // a weight an id, or NULL: 1
     size_t n_class_weights;
-    bool balance;                    // weights n / (classes · n of the class), times class_weights
+    int image_shift; // images: each is moved by up to so many pixels either way, anew each epoch; black comes in
+    bool balance;    // weights n / (classes · n of the class), times class_weights
     float feature_mean, feature_std; // images: (pixel / 255 − mean) / std; std 0: 1
 };
 

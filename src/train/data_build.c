@@ -101,8 +101,10 @@ fm_status fm__build_object(struct fm__builder *b, struct fm_str line, json_t **o
     FM_TRY(fm__build_check_text(b, line, err));
     fm_status status = fm__json_parse(line.p, line.n, &(struct fm__json_limits){.bytes = FM__ROW_MAX}, out, err);
     if (status != FM_OK) {
-        if (status != FM_E_NOMEM) b->skip = FM__SKIP_SYNTAX;
-        return status;
+        if (status == FM_E_NOMEM) return status;
+        b->skip = FM__SKIP_SYNTAX;
+        if (line.p[0] != '[') return status;
+        return fm__fail(err, FM_E_FORMAT, "begins with [: want one JSON object a line (JSONL), not an array");
     }
     if (json_is_object(*out)) return FM_OK;
     json_decref(*out);

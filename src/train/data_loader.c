@@ -104,6 +104,8 @@ static fm_status check_opts(const struct fm__loader *l, struct fm_error *err)
         return fm__fail(err, FM_E_ARG, "rank %d of %d", o->rank, o->n_ranks);
     if (o->class_weights && o->n_class_weights != l->data->labels.n)
         return fm__fail(err, FM_E_ARG, "%zu class weights for %u classes", o->n_class_weights, l->data->labels.n);
+    if (o->image_shift < 0 || o->image_shift > 1 << 14)
+        return fm__fail(err, FM_E_ARG, "images moved by up to %d pixels", o->image_shift);
     if (samples_of_epoch(l, 0) < 1)
         return fm__fail(err, FM_E_ARG, "no sample in the %s part",
                         o->part == FM__DATA_VALID ? "validation" : "training");
@@ -140,7 +142,7 @@ static void identify(struct fm__loader *l)
 {
     const struct fm__loader_opts *o = &l->opts;
     uint64_t h = mix(l->data->fingerprint, (uint64_t)o->part << 32 | (uint64_t)o->order << 1 | o->shift);
-    l->at.data = mix(mix(h, (uint64_t)o->batch), o->seed);
+    l->at.data = mix(mix(mix(h, (uint64_t)o->batch), o->seed), (uint64_t)o->image_shift);
     l->at.share = mix(mix(mix(1, (uint64_t)o->rank), (uint64_t)o->n_ranks), (uint64_t)o->rows);
 }
 
@@ -342,13 +344,34 @@ static void add_judged(const struct fm__loader *l, struct fm__microbatch *mb, co
     set_loss(mb, r, number ? -1 : s->label, number ? 1 : l->label_weight[s->label]);
 }
 
+// How far the image of a sample is moved in this epoch, by at most `most` each way.
+static void move_of(const struct fm__loader *l, int64_t sample, int64_t most, int64_t move[2])
+{
+    struct fm__rng rng = fm__rng_new(l->opts.seed, FM__STREAM_IMAGES + (uint64_t)l->at.epoch);
+    rng.next = (uint64_t)sample * 16;
+    for (int i = 0; i < 2; i++) move[i] = most ? (int64_t)fm__rng_below(&rng, 2 * (uint64_t)most + 1) - most : 0;
+}
+
+static void add_features(const struct fm__loader *l, float *to, int64_t sample)
+{
+    const int64_t *shape = l->data->shape;
+    const uint8_t *pixels = l->payload;
+    int64_t move[2];
+    move_of(l, sample, l->opts.image_shift, move);
+    for (int64_t c = 0; c < shape[0]; c++)
+        for (int64_t y = 0; y < shape[1]; y++)
+            for (int64_t x = 0; x < shape[2]; x++) {
+                int64_t from_y = y - move[0], from_x = x - move[1];
+                bool inside = from_y >= 0 && from_y < shape[1] && from_x >= 0 && from_x < shape[2];
+                *to++ = l->feature[inside ? pixels[(c * shape[1] + from_y) * shape[2] + from_x] : 0];
+            }
+}
+
 static void add_image(const struct fm__loader *l, struct fm__microbatch *mb, const struct fm__sample *s, int64_t sample)
 {
-    const uint8_t *pixels = l->payload;
     begin_document(mb, sample);
     int64_t r = add_row(mb, 0, 0);
-    for (uint32_t i = 0; mb->features && i < s->n[0]; i++)
-        mb->features[r * (int64_t)s->n[0] + i] = l->feature[pixels[i]];
+    if (mb->features) add_features(l, mb->features + r * (int64_t)s->n[0], sample);
     set_loss(mb, r, s->label, l->label_weight[s->label]);
 }
 

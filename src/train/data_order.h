@@ -11,6 +11,7 @@
 #define FM__STREAM_EPOCH (UINT64_C(1) << 60)   // + epoch
 #define FM__STREAM_BUCKETS (UINT64_C(2) << 60) // + epoch
 #define FM__STREAM_SHIFT (UINT64_C(3) << 60)   // + epoch
+#define FM__STREAM_IMAGES (UINT64_C(4) << 60)  // + epoch; 16 numbers a sample
 
 void fm__data_permutation(uint32_t *ids, size_t n, uint64_t seed, uint64_t stream); // of 0 … n − 1
 void fm__data_shuffle(uint32_t *ids, size_t n, uint64_t seed, uint64_t stream);     // of what stands there
