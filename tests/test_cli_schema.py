@@ -182,11 +182,22 @@ class Lines(Command):
         self.check("bench --machine", "bench", "--machine", "-t", "1", lines=3)
         self.check("bench --start", "bench", "--start", "-m", Q4, "-r", "1", lines=2)
 
+    def test_sets(self):
+        labelled = self.path("labelled.jsonl", '{"text": "the", "label": "in"}\n{"text": "a", "label": "the"}\n')
+        choice = self.path("choice.jsonl", '{"context": "the", "choices": ["in", "a"], "answer": 1}\n')
+        self.check("eval", "eval", "-m", LLAMA, "--task", "classify", labelled)
+        self.check("eval", "eval", "-m", LLAMA, "--task", "choice", choice)
+        self.check("eval", "eval", "-m", LLAMA, "--task", "perplexity", TINY + "text.txt", "-c", "32")
+        out = self.path("made.gguf")
+        for kind in ("bpe", "char", "byte"):
+            self.check("tokenizer", "tokenizer", "train", TINY + "text.txt", "-o", out, "--kind", kind, "--vocab-size", "280")
+
     def test_failures(self):
         missing = "/nonexistent/model.gguf"
         for args in (["pull", missing], ["tokenize", "-m", missing, "x"], ["inspect", missing], ["embed", "-m", missing, "x"],
                      ["chat", "-m", missing, "x"], ["generate", "-m", missing, "x"], ["bench", "-m", missing],
-                     ["perplexity", "-m", missing, "x"], ["inspect", "--plan", missing]):
+                     ["perplexity", "-m", missing, "x"], ["inspect", "--plan", missing],
+                     ["eval", "--task", "choice", "-m", missing, "x"], ["tokenizer", "train", missing, "-o", self.path("x")]):
             code, values = self.run_json(*args, "--stats")
             self.assertEqual((code, len(values)), (5, 1), args)
             self.assertIsNone(SCHEMA.wrong(SCHEMA.types["ERROR"], values[0]))
