@@ -101,7 +101,7 @@ static void accumulate_outputs(struct net *n)
         const struct fm__value v = n->g->values[d];
         snprintf(name, sizeof name, "grad.%d", i);
         const fm__val sum = fm__graph_leaf(n->g, FM__STATE, name, FM_F32, v.rank, v.dims);
-        fm__graph_add(n->g, FM__OP_ACCUMULATE, 3, (fm__val[]){sum, d, keep}, NULL);
+        fm__graph_accumulate(n->g, sum, d, keep);
     }
     n->g->n_outputs = 1;
 }
@@ -190,6 +190,66 @@ static void gradients_stay_the_same_bytes(void **state)
         }
     free(want);
     fm__graph_free(n.g);
+}
+
+// Two micro-batches summed in states are twice one gradient: every term of a sum is counted, none twice. The embedding
+// is the head's too: its gradient is a sum of a product and of scattered rows.
+static void sums_are_those_of_the_gradients(void **state)
+{
+    (void)state;
+    struct net n = build(&small);
+    struct test_leaves leaves;
+    struct fm_error err;
+    const struct fm_device_opts opts = {.threads = 2};
+    test_leaves_init(&leaves, "cpu", &opts);
+    test_leaves_fill(&leaves, n.g, 0.5f);
+    const size_t count = gradient_floats(&n) - 1;
+    float *plain = malloc(count * sizeof *plain), *to = plain;
+    int32_t tokens[12], targets[12], rows[12][FM__ROW_FIELDS];
+    for (int i = 0; i < 12; i++) {
+        tokens[i] = i % 4, targets[i] = i * 3;
+        memcpy(rows[i], ((int32_t[]){0, i, -1, i}), sizeof rows[i]);
+    }
+    struct fm__plan *plan = plan_of(&n, &leaves, 0);
+    assert_ok(fm__plan_run(plan, 12, (const void *[]){tokens, targets, rows}, &err), err);
+    for (int i = 0; i < n.n_weights; i++) {
+        const size_t bytes = fm_tensor_bytes(&plan->values[plan->graph->outputs[1 + i]].tensor);
+        memcpy(to, fm__plan_output(plan, 1 + i), bytes);
+        to += bytes / sizeof *to;
+    }
+    fm__plan_free(plan);
+    accumulate_outputs(&n);
+    test_leaves_fill(&leaves, n.g, 0.5f); // the sums: not zeros, and assigned all the same
+    plan = plan_of(&n, &leaves, 0);
+    for (int i = 0; i < 2; i++) {
+        const float keep = (float)i;
+        assert_ok(fm__plan_run(plan, 12, (const void *[]){tokens, targets, rows, &keep}, &err), err);
+    }
+    int steps[FM__OP_COUNT] = {0};
+    for (int i = 0; i < plan->n_steps; i++) steps[fm__plan_node(plan, i)->op]++;
+    assert_true(steps[FM__OP_SCATTER_ADD] == 1 && steps[FM__OP_SCATTER_ROWS] == 0);
+    to = plain;
+    for (int i = 0; i < n.n_weights; i++) {
+        const struct fm__value *v = &n.g->values[n.weights[i]];
+        const int64_t m = v->dims[0] * (v->rank > 1 ? v->dims[1] : 1);
+        float *sum = malloc((size_t)m * sizeof *sum), largest = 0;
+        char name[16];
+        snprintf(name, sizeof name, "grad.%d", i);
+        test_leaves_read(&leaves, name, sum);
+        for (int64_t k = 0; k < m; k++) largest = to[k] > largest ? to[k] : -to[k] > largest ? -to[k] : largest;
+        assert_true(largest > 0);
+        // twelve rows meet in one row of the embedding at most
+        for (int64_t k = 0; k < m; k++) {
+            const float off = sum[k] - 2 * to[k];
+            assert_true((off < 0 ? -off : off) <= 64 * 0x1p-24f * largest);
+        }
+        free(sum);
+        to += m;
+    }
+    free(plain);
+    fm__plan_free(plan);
+    fm__graph_free(n.g);
+    test_leaves_deinit(&leaves);
 }
 
 // Weights that nobody looks at: plans of large graphs are made, not run.
@@ -312,6 +372,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_stay_the_same_bytes),
+        cmocka_unit_test(sums_are_those_of_the_gradients),
         cmocka_unit_test(arenas_of_a_large_graph),
         cmocka_unit_test(every_allocation_may_fail),
     };

@@ -76,3 +76,24 @@ void fm__graph_gradient(struct fm__graph *g, fm__val y, int n, const fm__val *of
     fm__free(grad.sums);
     fm__free(grad.needed);
 }
+
+static bool same_dims(const struct fm__value *a, const struct fm__value *b)
+{
+    if (a->rank != b->rank) return false;
+    for (int d = 0; d < a->rank; d++)
+        if (a->dims[d] != b->dims[d]) return false;
+    return true;
+}
+
+fm__val fm__graph_accumulate(struct fm__graph *g, fm__val acc, fm__val d, fm__val keep)
+{
+    if (g->status != FM_OK || acc == FM__NONE || d == FM__NONE) return FM__NONE;
+    const struct fm__node *node = g->values[d].node < 0 ? NULL : &g->nodes[g->values[d].node];
+    if (node && node->op == FM__OP_ADD && same_dims(&g->values[node->in[0]], &g->values[node->in[1]])) {
+        const fm__val first = node->in[0], second = node->in[1]; // the array of nodes grows
+        return fm__graph_accumulate(g, fm__graph_accumulate(g, acc, first, keep), second, FM__NONE);
+    }
+    if (node && node->op == FM__OP_SCATTER_ROWS)
+        return fm__graph_add(g, FM__OP_SCATTER_ADD, 4, (fm__val[]){acc, node->in[1], node->in[2], keep}, NULL);
+    return fm__graph_add(g, FM__OP_ACCUMULATE, 3, (fm__val[]){acc, d, keep}, NULL);
+}

@@ -12,6 +12,12 @@
 // is not f32, an op on the way that has no gradient, no memory.
 void fm__graph_gradient(struct fm__graph *g, fm__val y, int n, const fm__val *of, fm__val *out);
 
+// Adds the gradient d to the state acc (both f32 of equal dims) and returns acc's next version; keep: input f32 [1], 0
+// assigns instead (FM__NONE: always adds). A d that is a sum is added term by term, and rows that were scattered go
+// straight to the state: a table of embeddings that is also the head's would otherwise have three matrices of its size
+// alive, one of them through the whole backward pass.
+fm__val fm__graph_accumulate(struct fm__graph *g, fm__val acc, fm__val d, fm__val keep);
+
 // --- for the rules of ops ---
 
 struct fm__grad {
