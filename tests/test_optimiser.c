@@ -293,7 +293,7 @@ static void each_solves_a_problem(void **state)
                  {{.kind = FM__OPTIMISER_ADAMW8}, 0.05},
                  {{.kind = FM__OPTIMISER_SGD}, 0.2},
                  {{.kind = FM__OPTIMISER_SGD, .plain_momentum = 1, .momentum = -1}, 2},
-                 {{.kind = FM__OPTIMISER_MUON}, 0.05}};
+                 {{.kind = FM__OPTIMISER_MUON}, 0.3}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         static float one[16 * 24], two[16 * 24];
         const double left = solve(&cases[i].opts, cases[i].rate, 1, one);
