@@ -40,7 +40,7 @@ ALLOWED = {
 # Public headers belong to the folder that implements them.
 PUBLIC = {
     "status": "base", "pool": "base", "dtype": "tensor", "tensor": "tensor", "graph": "graph", "op": "ops", "ops": "ops",
-    "device": "device", "plan": "device", "gguf": "format", "safetensors": "format", "tokenizer": "text",
+    "adapter": "model", "device": "device", "plan": "device", "gguf": "format", "safetensors": "format", "tokenizer": "text",
     "template": "text", "model": "model", "session": "infer", "sampler": "infer", "batch": "infer", "train": "train",
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]')

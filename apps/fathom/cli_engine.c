@@ -21,6 +21,7 @@ void fm__cli_engine_defaults(struct fm_cli_engine_args *args)
 {
     *args = (struct fm_cli_engine_args){.mmap = true, .kv_k = -1, .kv_v = -1, .n_parallel = 1, .device = "cpu"};
     args->overrides = (struct fm_cli_list){args->override_items, FM_CLI_MAX_OVERRIDES, 0};
+    fm__cli_adapter_defaults(&args->adapters);
 }
 
 size_t fm__cli_model_opts(struct fm_cli_engine_args *a, struct fm_cli_opt out[FM_CLI_MODEL_OPTS])
@@ -146,7 +147,7 @@ size_t fm__cli_run_opts(struct fm_cli_engine_args *a, struct fm_cli_opt out[FM_C
          .help = "accepted: there is no GPU device"},
     };
     memcpy(out, opts, sizeof opts);
-    return FM_CLI_N(opts);
+    return FM_CLI_N(opts) + fm__cli_adapter_opts(&a->adapters, out + FM_CLI_N(opts));
 }
 
 const char *fm__cli_kv_name(const struct fm_cli_engine_args *args)
@@ -199,6 +200,7 @@ fm_status fm__cli_engine_open(struct fm_cli_engine *e, const struct fm_cli_engin
     fm_device_get_props(e->device, &e->props);
     fm_status status = fm_tokenizer_new(fm_model_gguf(e->model), &e->tok, err);
     if (status != FM_OK) return fm__error_prefix(err, status, "%s", e->path);
+    FM_TRY(fm__cli_adapters_open(&e->adapters, &args->adapters, e->model, err));
     e->load_seconds = fm__seconds() - begun;
     return FM_OK;
 }
@@ -214,7 +216,9 @@ fm_status fm__cli_engine_batcher(struct fm_cli_engine *e, const struct fm_cli_en
                                    .kv_tokens = args->kv_tokens,
                                    .kv_format = fm__cli_kv_name(args),
                                    .n_batch = rows < 8192 ? rows : 0,
-                                   .exact_activations = args->activations};
+                                   .exact_activations = args->activations,
+                                   .adapters = e->adapters.set,
+                                   .session_adapter = e->adapters.set ? 1 : 0};
     e->n_ctx = args->n_ctx ? args->n_ctx : e->info.n_ctx_train;
     FM_TRY(fm_batcher_new(e->model, &opts, &e->batcher, err));
     if (args->mlock && mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
@@ -226,6 +230,7 @@ fm_status fm__cli_engine_batcher(struct fm_cli_engine *e, const struct fm_cli_en
 void fm__cli_engine_close(struct fm_cli_engine *e)
 {
     fm_batcher_free(e->batcher);
+    fm__cli_adapters_close(&e->adapters);
     fm_tokenizer_free(e->tok);
     fm_model_free(e->model);
     fm_device_close(e->device);

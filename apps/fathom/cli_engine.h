@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cli_adapters.h"
 #include "cli_opts.h"
 #include "fathom/device.h"
 #include "fathom/model.h"
@@ -27,6 +28,7 @@ struct fm_cli_engine_args {
     int activations; // likewise; 0: the device's
     int64_t kv_tokens;
     const char *device, *ignored;
+    struct fm_cli_adapter_args adapters;
 };
 
 void fm__cli_engine_defaults(struct fm_cli_engine_args *args);
@@ -41,6 +43,7 @@ struct fm_cli_engine {
     struct fm_device *device;
     struct fm_model *model;
     struct fm_tokenizer *tok;
+    struct fm_cli_adapters adapters;
     struct fm_batcher *batcher;
     struct fm_model_info info;
     struct fm_device_props props;

@@ -123,6 +123,22 @@ static fm_status read_line(struct run *run, struct slot *slot, const char *line,
     return FM_OK;
 }
 
+// "adapter": a name, or null for the model alone; a line without it runs with all that were given.
+static fm_status choose_adapter(struct run *run, struct slot *slot, struct fm_error *err)
+{
+    const json_t *adapter = json_is_object(slot->line) ? json_object_get(slot->line, "adapter") : NULL;
+    int choice = -1;
+    if (!adapter) return FM_OK;
+    if (!json_is_null(adapter) && !json_is_string(adapter))
+        return fm__fail(err, FM_E_ARG, "line %d: \"adapter\" is a name or null", run->line_number);
+    if (json_is_string(adapter)) {
+        fm_status status =
+            fm__cli_adapters_find(&run->jobs->engine->adapters, json_string_value(adapter), &choice, err);
+        if (status != FM_OK) return fm__error_prefix(err, status, "line %d", run->line_number);
+    }
+    return fm_session_set_adapter(slot->session, choice, err);
+}
+
 // A line becomes a reply under way. The error is the line's, not the machinery's.
 static fm_status start(struct run *run, struct slot *slot, const char *line, size_t n, struct fm_error *err)
 {
@@ -148,6 +164,7 @@ static fm_status start(struct run *run, struct slot *slot, const char *line, siz
         FM_TRY(read_stops(slot, &args, run->line_number, err));
     }
     FM_TRY(fm_session_new(jobs->engine->batcher, &slot->session, err));
+    FM_TRY(choose_adapter(run, slot, err));
     FM_TRY(fm__cli_sampler_new(&sampling, jobs->engine, add, args.ignore_eos, &slot->sampler, err));
     FM_TRY(fm__cli_reply_begin(&slot->reply, jobs->engine, slot->session, slot->sampler, &args, err));
     int32_t *ids;

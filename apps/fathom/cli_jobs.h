@@ -2,7 +2,8 @@
 // A JSONL file of prompts, several running together, JSONL out in the order of the input.
 //
 // In, a line each: {"prompt": "…"} or a bare JSON string; members "n" (tokens), "stop" (string or list), "id" (handed
-// through) and "seed" are optional. Out: {"index", "id", "text", …} (docs/cli.md). A line that cannot be run gives
+// through), "seed" and "adapter" (a name of those given, or null for the model alone) are optional. Out: {"index",
+// "id", "text", …} (docs/cli.md). A line that cannot be run gives
 // {"index", "error": …} in its place and the others go on.
 #ifndef FM_APP_CLI_JOBS_H
 #define FM_APP_CLI_JOBS_H

@@ -28,6 +28,11 @@ void fm__cli_settings_hash(const struct fm_cli_engine *e, const struct fm_cli_en
             (unsigned long long)fm__model_fingerprint(e->model), fm__cli_kv_in_use(e), e->props.name, e->props.level,
             args->rope_scaling, args->rope_scale, args->rope_freq_base);
     if (args->activations) fprintf(lines, "activations f32\n");
+    for (int i = 0; i < e->adapters.n; i++) {
+        char adapter[FM_ADAPTER_HASH];
+        if (fm_adapter_hash(e->adapters.items[i], adapter, NULL) == FM_OK)
+            fprintf(lines, "adapter %s %.9g\n", adapter, (double)e->adapters.scales[i]);
+    }
     for (size_t i = 0; i < args->overrides.n; i++) fprintf(lines, "override %s\n", args->override_items[i]);
     if (fclose(lines) == 0 && fm__sha256_bytes(text, n, digest, NULL) == FM_OK) {
         fm__sha256_hex(digest, full);

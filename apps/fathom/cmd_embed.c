@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // fathom embed: a text as a vector: the model's hidden state (after the final norm) at its last token, or the mean over
-// its tokens; of length 1 unless told otherwise.
+// its tokens; of length 1 unless told otherwise. Or what an adapter's head says about it (--classify).
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,14 +18,16 @@
 #include "commands.h"
 
 struct command {
-    bool json, mean, raw, lines;
+    bool json, mean, raw, lines, classify;
     struct fm_cli_engine_args args;
     struct fm_cli_input input;
     struct fm_cli_stats stats;
     struct fm_cli_trace trace;
     struct fm_cli_engine engine;
     struct fm_session *session;
-    double *sum; // [D]
+    double *sum;                   // [D]
+    const struct fm_adapter *head; // --classify: the adapter whose head it is
+    float *hidden, *scores;        // [D], [C]
 };
 
 static void add_hidden(void *context, struct fm_session *session, int position, const float *hidden)
@@ -54,6 +56,71 @@ static fm_status evaluate(struct command *c, const int32_t *ids, int n, struct f
     return FM_OK;
 }
 
+// The one head among the adapters, and room for its scores.
+static fm_status find_head(struct command *c, struct fm_error *err)
+{
+    if (!c->classify) return FM_OK;
+    for (int i = 0; i < c->engine.adapters.n; i++) {
+        if (!c->engine.adapters.items[i]->head.n_classes) continue;
+        if (c->head) return fm__fail(err, FM_E_ARG, "--classify: two of the adapters have a head");
+        c->head = c->engine.adapters.items[i];
+    }
+    if (!c->head) return fm__fail(err, FM_E_ARG, "--classify: no adapter with a head was given (--adapter PATH)");
+    c->raw = true;
+    c->hidden = calloc((size_t)c->engine.info.d_model, sizeof *c->hidden);
+    c->scores = calloc((size_t)c->head->head.n_classes, sizeof *c->scores);
+    if (c->hidden && c->scores) return FM_OK;
+    return fm__fail_nomem(err, "scores", (size_t)c->head->head.n_classes * sizeof *c->scores);
+}
+
+// Scores, and for more than one class the probabilities by softmax.
+static fm_status classify(struct command *c, int index, int n_ids, struct fm_error *err)
+{
+    const struct fm_adapter_head *head = &c->head->head;
+    const int64_t n = head->n_classes;
+    int64_t best = 0;
+    double total = 0;
+    char number[24];
+    for (int32_t i = 0; i < c->engine.info.d_model; i++) c->hidden[i] = (float)c->sum[i];
+    FM_TRY(fm_adapter_scores(c->head, c->hidden, c->engine.info.d_model, c->scores, err));
+    for (int64_t i = 1; i < n; i++)
+        if (c->scores[i] > c->scores[best]) best = i;
+    for (int64_t i = 0; i < n; i++) total += exp((double)(c->scores[i] - c->scores[best]));
+    json_t *classes = c->json ? json_array() : NULL;
+    for (int64_t i = 0; i < n; i++) {
+        const double p = exp((double)(c->scores[i] - c->scores[best])) / total;
+        snprintf(number, sizeof number, "%lld", (long long)i);
+        const char *label = head->labels ? head->labels[i] : number;
+        if (c->json)
+            json_array_append_new(classes, json_pack("{s:o, s:f, s:f}", "label", fm__cli_text(label, strlen(label)),
+                                                     "score", (double)c->scores[i], "p", p));
+        else if (n == 1)
+            printf("%.7g\n", (double)c->scores[0]);
+        else
+            printf("%s%s %.4f", i ? "  " : "", label, p);
+    }
+    if (!c->json && n > 1) putchar('\n');
+    if (!c->json) return FM_OK;
+    fm__cli_json(json_pack("{s:i, s:i, s:I, s:o}", "index", index, "tokens", n_ids, "best", (json_int_t)best, "classes",
+                           classes));
+    return FM_OK;
+}
+
+static void print_vector(const struct command *c, int index, int n_ids)
+{
+    const int32_t d = c->engine.info.d_model;
+    if (c->json) {
+        json_t *vector = json_array();
+        for (int32_t i = 0; i < d; i++) json_array_append_new(vector, json_real(c->sum[i]));
+        json_t *all = json_pack("{s:i, s:i, s:s, s:b, s:o}", "index", index, "tokens", n_ids, "pooling",
+                                c->mean ? "mean" : "last", "normalised", !c->raw, "embedding", vector);
+        fm__cli_json(all);
+    } else {
+        for (int32_t i = 0; i < d; i++) printf("%s%.7g", i ? " " : "", c->sum[i]);
+        putchar('\n');
+    }
+}
+
 static fm_status embed(struct command *c, const char *text, size_t n, int index, struct fm_error *err)
 {
     int32_t *ids;
@@ -70,17 +137,8 @@ static fm_status embed(struct command *c, const char *text, size_t n, int index,
     if (status == FM_OK) status = evaluate(c, ids, n_ids, err);
     free(ids);
     if (status != FM_OK) return status;
-    int32_t d = c->engine.info.d_model;
-    if (c->json) {
-        json_t *vector = json_array();
-        for (int32_t i = 0; i < d; i++) json_array_append_new(vector, json_real(c->sum[i]));
-        json_t *all = json_pack("{s:i, s:i, s:s, s:b, s:o}", "index", index, "tokens", n_ids, "pooling",
-                                c->mean ? "mean" : "last", "normalised", !c->raw, "embedding", vector);
-        fm__cli_json(all);
-    } else {
-        for (int32_t i = 0; i < d; i++) printf("%s%.7g", i ? " " : "", c->sum[i]);
-        putchar('\n');
-    }
+    if (c->classify) return classify(c, index, n_ids, err);
+    print_vector(c, index, n_ids);
     return FM_OK;
 }
 
@@ -110,6 +168,7 @@ static fm_status run(struct command *c, struct fm_error *err)
         c->sum = calloc((size_t)c->engine.info.d_model, sizeof *c->sum);
         if (!c->sum) status = fm__fail_nomem(err, "embedding", (size_t)c->engine.info.d_model * sizeof *c->sum);
     }
+    if (status == FM_OK) status = find_head(c, err);
     double begun = fm__seconds();
     if (status == FM_OK) status = all_texts(c, text, n, err);
     c->stats.prompt_seconds = fm__seconds() - begun;
@@ -120,6 +179,8 @@ static fm_status run(struct command *c, struct fm_error *err)
     }
     fm__free(text);
     free(c->sum);
+    free(c->hidden);
+    free(c->scores);
     fm_session_free(c->session);
     fm__cli_engine_close(&c->engine);
     return status;
@@ -144,6 +205,10 @@ int fm_cmd_embed(int argc, char **argv)
          .type = FM_CLI_FLAG,
          .out = &c.raw,
          .help = "leave the vector as long as it is"},
+        {.names = "--classify",
+         .type = FM_CLI_FLAG,
+         .out = &c.classify,
+         .help = "the classes of the adapter's head instead of the vector"},
         {.names = "--lines", .type = FM_CLI_FLAG, .out = &c.lines, .help = "every line is a text of its own"},
     };
     struct fm_cli_spec spec = {
@@ -151,7 +216,8 @@ int fm_cmd_embed(int argc, char **argv)
         .summary = "a text as a vector",
         .args = "[TEXT]",
         .text = "The text is the argument, -p, a file (-f), or what comes in on standard input.",
-        .examples = "  fathom embed \"a text\" --json\n  fathom embed -f lines.txt --lines --pooling mean\n",
+        .examples = "  fathom embed \"a text\" --json\n  fathom embed -f lines.txt --lines --pooling mean\n"
+                    "  fathom embed --adapter sentiment --classify \"what a film\"\n",
         .groups = {{"Text", input_opts, fm__cli_input_opts(&c.input, input_opts)},
                    {"Embedding", opts, FM_CLI_N(opts)},
                    {"Model", model_opts, fm__cli_model_opts(&c.args, model_opts)},

@@ -3,6 +3,7 @@
 #ifndef FATHOM_FATHOM_H
 #define FATHOM_FATHOM_H
 
+#include "fathom/adapter.h"
 #include "fathom/chat.h"
 #include "fathom/device.h"
 #include "fathom/gguf.h"

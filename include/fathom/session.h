@@ -18,6 +18,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "fathom/adapter.h"
 #include "fathom/model.h"
 #include "fathom/status.h"
 
@@ -37,6 +38,8 @@ struct fm_batcher_opts {
     // 1: products of quantised weights take activations as f32, several times slower: tells the error of rounding them
     // to 8 bits from every other. 0: whatever the device prefers.
     int exact_activations;
+    const struct fm_adapter_set *adapters; // of this model; outlives the batcher. NULL: none
+    int session_adapter;                   // 1 + the choice that new sessions begin with; 0: none
 };
 
 struct fm_batcher_stats {
@@ -83,6 +86,11 @@ FM_API fm_status fm_session_fork(const struct fm_session *session, struct fm_ses
 // `discard` positions. A model whose keys cannot be turned (learned positions) gives FM_E_UNSUPPORTED.
 FM_API fm_status fm_session_shift(struct fm_session *session, int keep, int discard, struct fm_error *err);
 
+// The choice of the batcher's adapters that this session runs with from now on; -1: none, the model's own bytes. Where
+// that is a change, what is cached of the timeline is forgotten and waits to be evaluated again. Prefixes are shared
+// among sessions of one choice only. Errors: FM_E_ARG (no such choice), FM_E_LIMIT (no pages).
+FM_API fm_status fm_session_set_adapter(struct fm_session *session, int choice, struct fm_error *err);
+
 FM_API const int32_t *fm_session_tokens(const struct fm_session *session, int *n); // the timeline; valid until changed
 FM_API int fm_session_pending(const struct fm_session *session);                   // tokens not yet evaluated
 
@@ -100,7 +108,8 @@ typedef void fm_hidden_fn(void *context, struct fm_session *session, int positio
 FM_API void fm_session_on_hidden(struct fm_session *session, int from, fm_hidden_fn *fn, void *context);
 
 // Timeline and key/value pages in a file: temporary file, checksum, rename. Loading checks the model, the format and
-// the checksum, and changes the session only when all is well.
+// the checksum, and changes the session only when all is well. The file remembers the session's adapters by hash: the
+// session that loads it gets that choice, where its batcher offers one (else FM_E_VERIFY).
 FM_API fm_status fm_session_save(const struct fm_session *session, const char *path, struct fm_error *err);
 FM_API fm_status fm_session_load(struct fm_session *session, const char *path, struct fm_error *err);
 

@@ -125,8 +125,11 @@ static fm_status assign_stages(struct fm__plan *plan, struct fm_error *err)
     return status;
 }
 
-static void touch(struct fm__plan_value *p, int32_t stage)
+// A later version of a value lies where the first lies: that one lives as long.
+static void touch(struct fm__plan *plan, fm__val v, int32_t stage)
 {
+    while (plan->graph->values[v].alias_of != FM__NONE) v = plan->graph->values[v].alias_of;
+    struct fm__plan_value *p = &plan->values[v];
     if (stage < p->first) p->first = stage;
     if (stage > p->last) p->last = stage;
 }
@@ -137,12 +140,12 @@ static void find_lifetimes(struct fm__plan *plan, bool host_visible)
     for (int i = 0; i < plan->n_steps; i++) {
         const struct fm__node *node = fm__plan_node(plan, i);
         for (int k = 0; k < node->n_in; k++)
-            if (node->in[k] != FM__NONE) touch(&plan->values[node->in[k]], plan->steps[i].stage);
-        for (int k = 0; k < node->n_out; k++) touch(&plan->values[node->out[k]], plan->steps[i].stage);
+            if (node->in[k] != FM__NONE) touch(plan, node->in[k], plan->steps[i].stage);
+        for (int k = 0; k < node->n_out; k++) touch(plan, node->out[k], plan->steps[i].stage);
     }
-    for (int i = 0; i < g->n_outputs; i++) touch(&plan->values[g->outputs[i]], plan->n_stages);
+    for (int i = 0; i < g->n_outputs; i++) touch(plan, g->outputs[i], plan->n_stages);
     for (int i = 0; i < g->n_values; i++) // copied in before the first stage
-        if (!host_visible && plan->values[i].place == FM__PLACE_INPUT) touch(&plan->values[i], 0);
+        if (!host_visible && plan->values[i].place == FM__PLACE_INPUT) touch(plan, i, 0);
 }
 
 static bool needs_arena(const struct fm__plan *plan, int v, bool host_visible)

@@ -13,6 +13,7 @@
 static fm_status bind(void *context, const char *name, struct fm_tensor *out, struct fm_error *err)
 {
     struct fm_batcher *b = context;
+    if (fm__adapter_set_bind(b->dims.adapters, name, out)) return FM_OK;
     if (strncmp(name, "kv.", 3)) return fm__model_bind((void *)(uintptr_t)b->model, name, out, err);
     size_t layer_bytes = (size_t)b->dims.n_pages * b->page_bytes;
     *out = (struct fm_tensor){.dtype = FM_I8,
@@ -88,6 +89,11 @@ static fm_status resolve_opts(struct fm_batcher *b, const struct fm_batcher_opts
     if (n_batch > 1 << (FM__MAX_BUCKETS - 1)) n_batch = 1 << (FM__MAX_BUCKETS - 1);
     b->n_batch = 1 << bucket_for(n_batch);
     b->exact_activations = o->exact_activations != 0;
+    b->dims.adapters = o->adapters;
+    b->session_adapter = o->session_adapter - 1;
+    if (b->session_adapter < -1 || b->session_adapter >= fm_adapter_set_size(o->adapters))
+        return fm__fail(err, FM_E_ARG, "batcher: sessions with adapter %d, the set has %d", b->session_adapter,
+                        fm_adapter_set_size(o->adapters));
     b->dims.kv_format = o->kv_format ? fm__kv_format_by_name(o->kv_format) : fm__model_kv_format(b->model);
     if (b->dims.kv_format < 0)
         return fm__fail(err, FM_E_ARG, "kv format \"%s\": not known, want f32, f16, bf16 or int8", o->kv_format);
@@ -121,8 +127,9 @@ static fm_status make_inputs(struct fm_batcher *b, struct fm_error *err)
     b->rows = fm__calloc(n * FM__ROW_FIELDS, sizeof *b->rows);
     b->page_table = fm__malloc(table * sizeof *b->page_table);
     b->hidden = fm__calloc((size_t)hp->d_model * FM__HEAD_ROWS, sizeof *b->hidden);
+    b->head_rows = fm__calloc((size_t)FM__HEAD_ROWS * FM__ROW_FIELDS, sizeof *b->head_rows);
     b->wants = fm__calloc(n, sizeof *b->wants);
-    if (!b->tokens || !b->rows || !b->page_table || !b->hidden || !b->wants)
+    if (!b->tokens || !b->rows || !b->page_table || !b->hidden || !b->head_rows || !b->wants)
         return fm__fail_nomem(err, "batcher", n * sizeof *b->rows);
     memset(b->page_table, 0xff, table * sizeof *b->page_table);
     return FM_OK;
@@ -132,7 +139,7 @@ static fm_status make_plans(struct fm_batcher *b, struct fm_error *err)
 {
     struct fm__plan *unused;
     b->trunk = fm__model_trunk(b->model, &b->dims);
-    b->head = fm__model_head(b->model);
+    b->head = fm__model_head(b->model, b->dims.adapters);
     if (!b->trunk || !b->head) return fm__fail_nomem(err, "graph", sizeof *b->trunk);
     FM_TRY(get_plan(b, FM__TRUNK, bucket_for(b->n_batch), &unused, err));
     return get_plan(b, FM__HEAD, bucket_for(FM__HEAD_ROWS), &unused, err);
@@ -176,6 +183,7 @@ void fm_batcher_free(struct fm_batcher *b)
     fm__free(b->rows);
     fm__free(b->page_table);
     fm__free(b->hidden);
+    fm__free(b->head_rows);
     fm__free(b->wants);
     fm__free(b);
 }
@@ -227,7 +235,7 @@ static int collect_rows(struct fm_batcher *b, struct fm_session *s, int at, int 
         b->tokens[at + i] = s->tokens[position];
         row[FM__ROW_SLOT] = s->slot;
         row[FM__ROW_POS] = row[FM__ROW_KV] = position;
-        row[FM__ROW_ADAPTER] = -1;
+        row[FM__ROW_ADAPTER] = s->adapter;
         bool logits = position == s->n_tokens - 1 || (s->on_logits && position >= s->on_logits_from);
         if (logits || (s->on_hidden && position >= s->on_hidden_from))
             b->wants[b->n_wants++] =
@@ -280,12 +288,15 @@ static fm_status run_head(struct fm_batcher *b, const float *x, struct fm_error 
         bool with_logits = b->wants[begin].logits;
         n = alike(b, begin);
         if (!with_logits) FM_TRY(want_norm(b, err));
-        for (int i = 0; i < n; i++)
-            memcpy(b->hidden + i * hp->d_model, x + b->wants[begin + i].row * hp->d_model,
-                   (size_t)hp->d_model * sizeof *x);
+        for (int i = 0; i < n; i++) {
+            const int row = b->wants[begin + i].row;
+            memcpy(b->hidden + i * hp->d_model, x + row * hp->d_model, (size_t)hp->d_model * sizeof *x);
+            memcpy(b->head_rows + (size_t)i * FM__ROW_FIELDS, b->rows + (size_t)row * FM__ROW_FIELDS,
+                   FM__ROW_FIELDS * sizeof *b->rows);
+        }
         struct fm__plan *plan;
         FM_TRY(get_plan(b, with_logits ? FM__HEAD : FM__NORM, bucket_for(n), &plan, err));
-        FM_TRY(fm__plan_run(plan, n, (const void *const[]){b->hidden}, err));
+        FM_TRY(fm__plan_run(plan, n, (const void *const[]){b->hidden, b->head_rows}, err));
         if (with_logits) b->stats.n_rows_logits += (uint64_t)n;
         const float *logits = with_logits ? fm__plan_output(plan, 0) : NULL;
         const float *normed = fm__plan_output(plan, with_logits);
@@ -305,7 +316,7 @@ static void advance(struct fm_batcher *b, int n_rows)
         s->n_done++;
         if (s->n_done % FM__KV_BLOCK) continue;
         int i = s->n_done / FM__KV_BLOCK - 1;
-        fm__pages_publish(b->pages, s->pages[i], i ? s->pages[i - 1] : FM__NO_PAGE,
+        fm__pages_publish(b->pages, s->pages[i], i ? s->pages[i - 1] : fm__session_root(s),
                           s->tokens + (size_t)i * FM__KV_BLOCK);
     }
 }

@@ -18,12 +18,12 @@ enum { FM__HEAD_ROWS = 64 };   // largest bucket of the head: logits of 64 rows 
 struct fm_session {
     struct fm_batcher *batcher;
     struct fm_session *next; // in order of birth
-    int slot;
-    int32_t *tokens;        // [n_ctx]
-    int n_tokens, n_done;   // timeline; the first n_done are evaluated
-    int32_t *pages;         // [n_slot_pages]
-    int n_pages;            // pages for all n_tokens are held from append on, so that a step cannot run out
-    float *logits, *hidden; // of the last token
+    int slot, adapter;       // adapter: choice of the batcher's set, -1: none
+    int32_t *tokens;         // [n_ctx]
+    int n_tokens, n_done;    // timeline; the first n_done are evaluated
+    int32_t *pages;          // [n_slot_pages]
+    int n_pages;             // pages for all n_tokens are held from append on, so that a step cannot run out
+    float *logits, *hidden;  // of the last token
     bool has_logits;
     fm_logits_fn *on_logits;
     void *on_logits_context;
@@ -38,6 +38,7 @@ struct fm_batcher {
     struct fm_device *device;
     struct fm__cache_dims dims;
     int n_ctx, n_batch, exact_activations;
+    int session_adapter;  // of new sessions; -1: none
     size_t page_bytes;    // of one layer
     struct fm_buffer *kv; // [layer][page] of page_bytes
     struct fm__pages *pages;
@@ -45,9 +46,9 @@ struct fm_batcher {
     struct fm__graph *trunk, *head, *norm; // norm: the head without logits, made when first asked for
     struct fm__plan *trunk_plans[FM__MAX_BUCKETS], *head_plans[FM__MAX_BUCKETS], *norm_plans[FM__MAX_BUCKETS];
     // a step's inputs
-    int32_t *tokens, *rows, *page_table;
-    float *hidden;    // [FM__HEAD_ROWS, D]
-    struct fm__want { // rows whose logits or hidden states are wanted
+    int32_t *tokens, *rows, *page_table, *head_rows; // head_rows: of hidden
+    float *hidden;                                   // [FM__HEAD_ROWS, D]
+    struct fm__want {                                // rows whose logits or hidden states are wanted
         struct fm_session *session;
         int row, position;
         bool logits; // or the hidden state only
@@ -65,6 +66,12 @@ struct fm_batcher {
 enum fm__plan_kind { FM__TRUNK, FM__HEAD, FM__NORM };
 fm_status fm__batcher_plan(struct fm_batcher *b, enum fm__plan_kind kind, int rows, struct fm__plan **out,
                            struct fm_error *err);
+
+// What stands before a session's first page in the prefix search: sessions with other adapters cannot find it.
+static inline int32_t fm__session_root(const struct fm_session *s)
+{
+    return s->adapter < 0 ? FM__NO_PAGE : FM__NO_PAGE - 1 - s->adapter;
+}
 
 // Sets the page table's row of a session.
 void fm__session_write_pages(const struct fm_session *session);

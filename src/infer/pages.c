@@ -81,7 +81,7 @@ void fm__pages_free(struct fm__pages *p)
 
 static uint32_t generation_of(const struct fm__pages *p, int32_t page)
 {
-    return page == FM__NO_PAGE ? 0 : p->pages[page].generation;
+    return page < 0 ? 0 : p->pages[page].generation;
 }
 
 static int32_t bucket_of(const struct fm__pages *p, int32_t before, const int32_t *tokens)

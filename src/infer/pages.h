@@ -29,7 +29,8 @@ void fm__pages_unref(struct fm__pages *pages, int32_t page);
 
 // Whether the holder may write into the page: nobody else holds it. A published page is withdrawn by this.
 bool fm__pages_make_writable(struct fm__pages *pages, int32_t page);
-// Publishes a full page that follows `before` (FM__NO_PAGE for the first) with these 64 tokens. A second page with the
+// Publishes a full page that follows `before` (FM__NO_PAGE or any other negative number for the first: prefixes of
+// different numbers are different) with these 64 tokens. A second page with the
 // same prefix is not published: the first stays findable.
 void fm__pages_publish(struct fm__pages *pages, int32_t page, int32_t before, const int32_t *tokens);
 // A published page, with one more holder now; FM__NO_PAGE: none.

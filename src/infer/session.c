@@ -38,6 +38,7 @@ fm_status fm_session_new(struct fm_batcher *b, struct fm_session **out, struct f
     if (!s) return fm__fail_nomem(err, "session", sizeof *s);
     s->batcher = b;
     s->slot = slot;
+    s->adapter = b->session_adapter;
     s->tokens = fm__calloc((size_t)b->n_ctx, sizeof *s->tokens);
     s->pages = fm__calloc((size_t)b->dims.n_slot_pages, sizeof *s->pages);
     s->logits = fm__calloc((size_t)hp->n_vocab, sizeof *s->logits);
@@ -145,7 +146,7 @@ static int adopt_pages(struct fm_session *s, const int32_t *tokens, int n, int e
     struct fm_batcher *b = s->batcher;
     int i = evaluated / FM__KV_BLOCK;
     for (; (i + 1) * FM__KV_BLOCK <= n; i++) {
-        int32_t found = fm__pages_find(b->pages, i ? s->pages[i - 1] : FM__NO_PAGE, tokens + i * FM__KV_BLOCK);
+        int32_t found = fm__pages_find(b->pages, i ? s->pages[i - 1] : fm__session_root(s), tokens + i * FM__KV_BLOCK);
         if (found == FM__NO_PAGE) break;
         drop_pages(s, i);
         s->pages[s->n_pages++] = found;
@@ -186,6 +187,7 @@ fm_status fm_session_fork(const struct fm_session *s, struct fm_session **out, s
     struct fm_session *f;
     FM_TRY(fm_session_new(s->batcher, &f, err));
     memcpy(f->tokens, s->tokens, (size_t)s->n_tokens * sizeof *s->tokens);
+    f->adapter = s->adapter;
     // tokens that wait would be written to shared pages by both: the fork gets them as its own
     f->n_tokens = f->n_done = s->n_done;
     f->n_pages = pages_for(s->n_done);
@@ -201,6 +203,23 @@ fm_status fm_session_fork(const struct fm_session *s, struct fm_session **out, s
     }
     *out = f;
     return FM_OK;
+}
+
+fm_status fm_session_set_adapter(struct fm_session *s, int choice, struct fm_error *err)
+{
+    const int n = fm_adapter_set_size(s->batcher->dims.adapters), n_tokens = s->n_tokens;
+    if (choice < -1 || choice >= n)
+        return fm__fail(err, FM_E_ARG, "session: adapter %d, the batcher has %d (-1: none)", choice, n);
+    if (choice == s->adapter) return FM_OK;
+    int32_t *tokens = fm__malloc((size_t)(n_tokens + 1) * sizeof *tokens);
+    if (!tokens) return fm__fail_nomem(err, "session", (size_t)n_tokens * sizeof *tokens);
+    memcpy(tokens, s->tokens, (size_t)n_tokens * sizeof *tokens);
+    s->has_logits = false;
+    fm_status status = fm_session_rewind(s, 0, err);
+    s->adapter = choice;
+    if (status == FM_OK) status = fm_session_sync(s, tokens, n_tokens, err); // its pages came free: there is room
+    fm__free(tokens);
+    return status;
 }
 
 const int32_t *fm_session_tokens(const struct fm_session *s, int *n)

@@ -10,7 +10,7 @@
 #include "base/sha256.h"
 #include "infer/batcher.h"
 
-static const char magic[8] = "FMSESS01";
+static const char magic[8] = "FMSESS02";
 
 void fm__session_header_write(const struct fm__session_header *h, uint8_t bytes[FM__SESSION_HEADER])
 {
@@ -20,6 +20,7 @@ void fm__session_header_write(const struct fm__session_header *h, uint8_t bytes[
     memcpy(bytes + 16, h->kv_format, strnlen(h->kv_format, 16));
     memcpy(bytes + 32, &h->page_bytes, 8);
     memcpy(bytes + 40, (const uint32_t[]){h->n_layers, h->n_tokens, h->n_done, h->n_vocab}, 16);
+    memcpy(bytes + 56, h->adapter, FM__SESSION_ADAPTER);
 }
 
 // Bytes of the whole file that such a header announces; false on overflow.
@@ -36,12 +37,13 @@ fm_status fm__session_header_read(const uint8_t *bytes, size_t n, uint64_t file_
     *h = (struct fm__session_header){0};
     if (n < FM__SESSION_HEADER)
         return fm__fail(err, FM_E_FORMAT, "session file: %zu bytes, want at least %d", n, FM__SESSION_HEADER);
-    if (memcmp(bytes, magic, 8)) return fm__fail(err, FM_E_FORMAT, "session file: magic is not FMSESS01");
+    if (memcmp(bytes, magic, 8)) return fm__fail(err, FM_E_FORMAT, "session file: magic is not FMSESS02");
     uint32_t counts[4];
     memcpy(&h->fingerprint, bytes + 8, 8);
     memcpy(h->kv_format, bytes + 16, 16);
     memcpy(&h->page_bytes, bytes + 32, 8);
     memcpy(counts, bytes + 40, sizeof counts);
+    memcpy(h->adapter, bytes + 56, FM__SESSION_ADAPTER);
     h->n_layers = counts[0], h->n_tokens = counts[1], h->n_done = counts[2], h->n_vocab = counts[3];
     uint64_t want;
     if (h->n_done > h->n_tokens || h->n_tokens > INT32_MAX || !announced_size(h, &want) || want != file_size)
@@ -62,6 +64,7 @@ static struct fm__session_header header_of(const struct fm_session *s)
                                    .n_tokens = (uint32_t)s->n_tokens,
                                    .n_done = (uint32_t)s->n_done,
                                    .n_vocab = (uint32_t)hp->n_vocab};
+    fm__adapter_set_id(b->dims.adapters, s->adapter, h.adapter);
     strncpy(h.kv_format, fm__kv_format(b->dims.kv_format)->name, sizeof h.kv_format - 1);
     return h;
 }
@@ -137,6 +140,20 @@ static fm_status check_model(const struct fm_session *s, const struct fm__sessio
     return FM_OK;
 }
 
+// The batcher's choice with the file's hash; -1 for none.
+static fm_status find_adapter(const struct fm_session *s, const struct fm__session_header *h, int *choice,
+                              struct fm_error *err)
+{
+    const struct fm_adapter_set *set = s->batcher->dims.adapters;
+    for (*choice = -1; *choice < fm_adapter_set_size(set); ++*choice) {
+        uint8_t id[FM__SESSION_ADAPTER];
+        fm__adapter_set_id(set, *choice, id);
+        if (!memcmp(id, h->adapter, sizeof id)) return FM_OK;
+    }
+    return fm__fail(err, FM_E_VERIFY, "session file: made with an adapter (hash %02x%02x%02x%02x…) that is not loaded",
+                    h->adapter[0], h->adapter[1], h->adapter[2], h->adapter[3]);
+}
+
 static fm_status read_pages(struct fm_session *s, const struct fm__file *file, const struct fm__session_header *h,
                             struct fm_error *err)
 {
@@ -162,12 +179,15 @@ static fm_status load_from(struct fm_session *s, const struct fm__file *file, st
                                    err));
     FM_TRY(check_sum(file, err));
     FM_TRY(check_model(s, &h, err));
+    int choice;
+    FM_TRY(find_adapter(s, &h, &choice, err));
     int32_t *tokens = fm__malloc((size_t)h.n_tokens * sizeof *tokens);
     if (!tokens) return fm__fail_nomem(err, "session file", (size_t)h.n_tokens * sizeof *tokens);
     fm_status status = fm__file_pread(file, FM__SESSION_HEADER, tokens, (size_t)h.n_tokens * sizeof *tokens, err);
     // sync checks tokens and room before it changes anything
     if (status == FM_OK) status = fm_session_sync(s, tokens, (int)h.n_tokens, err);
     if (status == FM_OK) status = fm_session_rewind(s, 0, err);
+    if (status == FM_OK) s->adapter = choice; // nothing is cached now
     if (status == FM_OK) status = fm_session_append(s, tokens, (int)h.n_tokens, err);
     fm__free(tokens);
     if (status == FM_OK) status = read_pages(s, file, &h, err);

@@ -9,6 +9,7 @@
 #include "fathom/gguf.h"
 #include "fathom/model.h"
 #include "graph/graph.h"
+#include "model/adapter_set.h"
 #include "model/equalise.h"
 
 struct fm__hparams {
@@ -29,9 +30,10 @@ struct fm__builder {
     const struct fm_gguf *gguf;
     int kv_format;
     const struct fm__equaliser *equaliser;  // NULL: none
+    const struct fm_adapter_set *adapters;  // NULL: none
     int64_t n_slots, n_slot_pages, n_pages; // dims of page table and caches
     fm__val tokens, rows, pages;            // inputs of the trunk: i32 [N], i32 [N, 4], i32 [S, P]
-    fm__val hidden;                         // input of the head: f32 [N, D]
+    fm__val hidden;                         // input of the head: f32 [N, D]; it has rows where adapters change it
 };
 
 struct fm__arch {

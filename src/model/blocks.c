@@ -78,7 +78,9 @@ fm__val fm__scale(struct fm__builder *b, fm__val x, float factor)
 fm__val fm__block_embed(struct fm__builder *b)
 {
     fm__val w = fm__weight(b, "token_embd.weight", 0, 2, b->hp->n_vocab, b->hp->d_model);
-    return fm__graph_add(b->g, FM__OP_EMBED, 2, (fm__val[]){w, b->tokens}, NULL);
+    fm__val x = fm__graph_add(b->g, FM__OP_EMBED, 2, (fm__val[]){w, b->tokens}, NULL);
+    const struct fm__adapt_args args = {"token_embd.weight", x, b->tokens, b->rows, FM__NONE};
+    return fm__adapter_set_apply(b->adapters, b->g, &args);
 }
 
 fm__val fm__block_rmsnorm(struct fm__builder *b, fm__val x, const char *weight, int layer, int64_t n)
@@ -101,12 +103,15 @@ fm__val fm__block_layernorm(struct fm__builder *b, fm__val x, const char *name, 
 
 fm__val fm__block_linear(struct fm__builder *b, fm__val x, const char *name, int layer, int64_t n_out, int64_t n_in)
 {
-    char format[128];
+    char format[128], target[128];
     snprintf(format, sizeof format, "%s.weight", name);
     fm__val w = fm__weight(b, format, layer, 2, n_out, n_in);
+    leaf_name(target, format, layer);
     snprintf(format, sizeof format, "%s.bias", name);
     fm__val bias = fm__weight_or_none(b, format, layer, 1, n_out, 0);
-    return fm__graph_add(b->g, FM__OP_LINEAR, bias == FM__NONE ? 2 : 3, (fm__val[]){x, w, bias}, NULL);
+    fm__val y = fm__graph_add(b->g, FM__OP_LINEAR, bias == FM__NONE ? 2 : 3, (fm__val[]){x, w, bias}, NULL);
+    if (!strcmp(name, "token_embd")) strcpy(target, "output.weight"); // tied: adapters tell logits from embeddings
+    return fm__adapter_set_apply(b->adapters, b->g, &(struct fm__adapt_args){target, y, x, b->rows, bias});
 }
 
 bool fm__layer_is_local(const struct fm__hparams *hp, int layer)

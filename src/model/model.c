@@ -66,6 +66,7 @@ struct fm__graph *fm__model_trunk(const struct fm_model *model, const struct fm_
                             .hp = &model->hp,
                             .gguf = model->gguf,
                             .equaliser = &model->equaliser,
+                            .adapters = dims->adapters,
                             .kv_format = dims->kv_format,
                             .n_slots = dims->n_slots,
                             .n_slot_pages = dims->n_slot_pages,
@@ -78,28 +79,36 @@ struct fm__graph *fm__model_trunk(const struct fm_model *model, const struct fm_
     return g;
 }
 
-static struct fm__graph *make_head(const struct fm_model *model, bool with_logits)
+static struct fm__graph *make_head(const struct fm_model *model, const struct fm_adapter_set *adapters,
+                                   bool with_logits)
 {
     struct fm__graph *g = fm__graph_new();
     if (!g) return NULL;
-    struct fm__builder b = {
-        .g = g, .hp = &model->hp, .gguf = model->gguf, .tokens = FM__NONE, .rows = FM__NONE, .pages = FM__NONE};
+    struct fm__builder b = {.g = g,
+                            .hp = &model->hp,
+                            .gguf = model->gguf,
+                            .adapters = adapters,
+                            .tokens = FM__NONE,
+                            .rows = FM__NONE,
+                            .pages = FM__NONE};
     fm__val normed = FM__NONE;
     b.hidden = fm__graph_leaf(g, FM__INPUT, "hidden", FM_F32, 2, (int64_t[]){FM__ROWS, model->hp.d_model});
+    if (fm__adapter_set_has(adapters, "output.weight"))
+        b.rows = fm__graph_leaf(g, FM__INPUT, "rows", FM_I32, 2, (int64_t[]){FM__ROWS, FM__ROW_FIELDS});
     fm__val logits = model->arch->head(&b, &normed);
     if (with_logits) fm__graph_output(g, logits, "logits");
     fm__graph_output(g, normed, "normed");
     return g;
 }
 
-struct fm__graph *fm__model_head(const struct fm_model *model)
+struct fm__graph *fm__model_head(const struct fm_model *model, const struct fm_adapter_set *adapters)
 {
-    return make_head(model, true);
+    return make_head(model, adapters, true);
 }
 
 struct fm__graph *fm__model_norm(const struct fm_model *model)
 {
-    return make_head(model, false);
+    return make_head(model, NULL, false);
 }
 
 static int by_name(const void *a, const void *b)
@@ -160,7 +169,7 @@ static fm_status list_weights(struct fm_model *model, const struct fm__graph *g,
 static fm_status find_weights(struct fm_model *model, struct fm_error *err)
 {
     struct fm__cache_dims dims = {.kv_format = FM__KV_F32, .n_slots = 1, .n_slot_pages = 1, .n_pages = 1};
-    struct fm__graph *trunk = fm__model_trunk(model, &dims), *head = fm__model_head(model);
+    struct fm__graph *trunk = fm__model_trunk(model, &dims), *head = fm__model_head(model, NULL);
     fm_status status = trunk && head ? FM_OK : fm__fail_nomem(err, "graph", sizeof *trunk);
     if (status == FM_OK) status = list_weights(model, trunk, err);
     if (status == FM_OK) status = list_weights(model, head, err);

@@ -14,11 +14,12 @@ struct fm_device *fm__model_device(const struct fm_model *model);
 struct fm__cache_dims {
     int kv_format;
     int64_t n_slots, n_slot_pages, n_pages;
+    const struct fm_adapter_set *adapters; // NULL: none
 };
 // Graphs, the caller's to free; NULL outputs never: errors stick to the graph. Inputs in order: tokens, rows, pages
-// for the trunk (output "x"); hidden for the head (outputs "logits", "normed").
+// for the trunk (output "x"); hidden for the head (outputs "logits", "normed"), then rows where adapters change logits.
 struct fm__graph *fm__model_trunk(const struct fm_model *model, const struct fm__cache_dims *dims);
-struct fm__graph *fm__model_head(const struct fm_model *model);
+struct fm__graph *fm__model_head(const struct fm_model *model, const struct fm_adapter_set *adapters);
 struct fm__graph *fm__model_norm(const struct fm_model *model); // the head's "normed" alone
 
 // The device tensor of a weight (a fm__bind_fn with the model as context).

@@ -3,10 +3,13 @@
 // table a level, and a higher level overwrites the lower ones. What none takes runs the reference.
 #include "device/cpu/kernels.h"
 
+#include "device/cpu/adapt.h"
 #include "device/cpu/attention_cpu.h"
 #include "device/cpu/attention_rows_cpu.h"
 #include "device/cpu/linear.h"
+#include "device/cpu/pack.h"
 #include "device/cpu/small.h"
+#include "ops/adapt.h"
 #include "ops/sum_squares.h"
 
 typedef struct fm__kernel choose_fn(const struct fm__call *largest, int level);
@@ -40,6 +43,27 @@ static struct fm__kernel choose_attention_rows_grad(const struct fm__call *large
 {
     return (struct fm__kernel){fm__cpu_level_name(level), fm__rows_kernels(largest, level).gradient,
                                fm__rows_gradient_workspace};
+}
+
+int fm__adapt_fits(const struct fm__call *largest)
+{
+    const struct fm_tensor *b = &largest->in[FM__ADAPT_B], *a = &largest->in[FM__ADAPT_A];
+    const bool packed = b->layout == FM__LAYOUT_PACK16 &&
+                        (largest->n_in <= FM__ADAPT_A || a->dtype == FM_DTYPE_COUNT || a->layout == FM__LAYOUT_PACK16);
+    return packed && largest->in[FM__ADAPT_SPANS].dims[0] <= FM__ADAPT_MOST &&
+           b->dims[1] <= FM__WORKER_SCRATCH / (8 * (int64_t)sizeof(float)) - 16;
+}
+
+static struct fm__kernel choose_adapt(const struct fm__call *largest, int level)
+{
+    if (!fm__adapt_fits(largest)) return (struct fm__kernel){0};
+#if defined(__x86_64__)
+    if (level >= FM__CPU_AVX512) return (struct fm__kernel){.name = "avx512", .run = fm__adapt_avx512};
+    if (level >= FM__CPU_AVX2) return (struct fm__kernel){.name = "avx2", .run = fm__adapt_avx2};
+#elif defined(__aarch64__)
+    if (level >= FM__CPU_NEON) return (struct fm__kernel){.name = "neon", .run = fm__adapt_neon};
+#endif
+    return (struct fm__kernel){0};
 }
 
 // Ascending for each op; a level stands here when its architecture is this one.
@@ -88,6 +112,7 @@ static choose_fn *const chosen[FM__OP_COUNT] = {
     [FM__OP_ATTENTION_ROWS] = choose_attention_rows,
     [FM__OP_ATTENTION_ROWS_GRAD] = choose_attention_rows_grad,
     [FM__OP_SUM_SQUARES] = choose_sum_squares,
+    [FM__OP_ADAPT] = choose_adapt,
 };
 
 struct fm__kernel fm__kernel_select(enum fm__op_id op, const struct fm__call *largest, int level)
