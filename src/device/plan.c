@@ -155,15 +155,16 @@ static bool needs_arena(const struct fm__plan *plan, int v, bool host_visible)
     return p->place == FM__PLACE_ARENA || (p->place == FM__PLACE_INPUT && !host_visible);
 }
 
-// The input whose place output 0 may take: of the same bytes, read for the last time, by this operand alone. The
+// The input whose place output o may take: of the same bytes, read for the last time, by this operand alone. The
 // readers of one stage run side by side, so there may be no other in it.
-static fm__val dying_input(const struct fm__plan *plan, const struct fm__plan_step *step, const int32_t *last_readers)
+static fm__val dying_input(const struct fm__plan *plan, const struct fm__plan_step *step, int o,
+                           const int32_t *last_readers)
 {
     const struct fm__node *node = &plan->graph->nodes[step->node];
-    const struct fm_tensor *y = &plan->values[node->out[0]].tensor;
+    const struct fm_tensor *y = &plan->values[node->out[o]].tensor;
     for (int k = 0; k < node->n_in; k++) {
         const fm__val v = node->in[k];
-        if (!(fm__op(node->op)->in_place >> k & 1) || v == FM__NONE) continue;
+        if (!(fm__op(node->op)->in_place[o] >> k & 1) || v == FM__NONE) continue;
         const struct fm__plan_value *p = &plan->values[v];
         if (p->place != FM__PLACE_ARENA || p->tensor.dtype != y->dtype || p->last != step->stage) continue;
         if (fm_tensor_bytes(&p->tensor) == fm_tensor_bytes(y) && last_readers[v] == 1) return v;
@@ -185,10 +186,11 @@ static fm_status share_places(const struct fm__plan *plan, fm__val *shares, stru
                 last_readers[node->in[k]]++;
     }
     const bool trains = fm__graph_trains(g);
-    for (int i = 0; i < plan->n_steps && trains; i++) { // in time: the input's own place is known
-        const fm__val y = fm__plan_node(plan, i)->out[0], x = dying_input(plan, &plan->steps[i], last_readers);
-        if (x != FM__NONE && plan->values[y].last >= 0) shares[y] = shares[x];
-    }
+    for (int i = 0; i < plan->n_steps && trains; i++) // in time: the input's own place is known
+        for (int o = 0; o < fm__plan_node(plan, i)->n_out; o++) {
+            const fm__val y = fm__plan_node(plan, i)->out[o], x = dying_input(plan, &plan->steps[i], o, last_readers);
+            if (x != FM__NONE && plan->values[y].last >= 0) shares[y] = shares[x];
+        }
     fm__free(last_readers);
     return FM_OK;
 }

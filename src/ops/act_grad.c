@@ -35,6 +35,7 @@ const struct fm__op fm__op_act_grad = {
     .max_in = 2,
     .n_out = 1,
     .shape = shape,
+    .in_place = {3},
     .print = print,
     .reference = reference,
 };

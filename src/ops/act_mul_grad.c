@@ -39,6 +39,7 @@ const struct fm__op fm__op_act_mul_grad = {
     .max_in = 3,
     .n_out = 2,
     .shape = shape,
+    .in_place = {1 << 1, 1 << 2}, // dgate where up lies, dup where dy lies
     .print = print,
     .reference = reference,
 };

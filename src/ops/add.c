@@ -41,6 +41,6 @@ const struct fm__op fm__op_add = {
     .n_out = 1,
     .shape = shape,
     .gradient = gradient,
-    .in_place = 3,
+    .in_place = {3},
     .reference = reference,
 };

@@ -43,6 +43,6 @@ const struct fm__op fm__op_mul = {
     .n_out = 1,
     .shape = shape,
     .gradient = gradient,
-    .in_place = 3,
+    .in_place = {3},
     .reference = reference,
 };

@@ -28,8 +28,9 @@ struct fm__op {
     const char *name;
     const char *doc; // one line: the formula
     int min_in, max_in, n_out;
-    int alias[FM__MAX_OUT]; // output i lies where input alias[i]-1 lay, as its next version; 0: none
-    unsigned in_place;      // bit k: output 0 may lie where input k lies, if that is as large: element by element
+    int alias[FM__MAX_OUT];         // output i lies where input alias[i]-1 lay, as its next version; 0: none
+    unsigned in_place[FM__MAX_OUT]; // bit k: output i may lie where input k lies, if that is as large (element by
+                                    // element, the kernels read all operands of one first); no bit in two outputs
     fm_status (*shape)(struct fm__shape *s);
     fm_status (*gradient)(struct fm__grad *grad, const struct fm__node *node, const fm__val *d_out); // NULL: has none
     void (*reference)(const struct fm__call *call);        // plain C, one thread

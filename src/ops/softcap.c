@@ -48,7 +48,7 @@ const struct fm__op fm__op_softcap = {
     .n_out = 1,
     .shape = shape,
     .gradient = gradient,
-    .in_place = 1,
+    .in_place = {1},
     .reference = reference,
     .print = print,
 };

@@ -29,6 +29,6 @@ const struct fm__op fm__op_unit = {
     .max_in = 2,
     .n_out = 1,
     .shape = shape,
-    .in_place = 1,
+    .in_place = {1},
     .reference = reference,
 };
