@@ -15,6 +15,7 @@
 
 #include "base/alloc.h"
 #include "graph/gradient.h"
+#include "ops/linear_cross_entropy.h"
 #include "ops/op.h"
 #include "support/leaves.h"
 
@@ -231,8 +232,12 @@ static fm__val moves(struct net *net, int variant)
         return ADD(PAD, ATTRS(.slice = {.begin = 2, .count = 3, .total = 6}), input(net, "x", FM_F32, FM__ROWS, 3));
     case 2:
         return ADD(GATHER_ROWS, NULL, input(net, "x", FM_F32, V, 4), input(net, "index", FM_I32, FM__ROWS, 0));
-    default:
+    case 3:
         return ADD(EMBED, NULL, input(net, "x", FM_F32, V, 4), input(net, "tokens", FM_I32, FM__ROWS, 0));
+    default: {
+        const fm__val x = input(net, "x", FM_F32, FM__ROWS, 9);
+        return ADD(DROPOUT, ATTRS(.dropout = {.p = 0.4f, .stream = 3}), x, input(net, "key", FM_I32, 4, 0));
+    }
     }
 }
 
@@ -305,16 +310,116 @@ static fm__val attentions(struct net *net, int variant)
                q, k, v, rows);
 }
 
+// Weights of rows are data: made here of something that asks for no gradient.
+static fm__val row_weights(struct net *net)
+{
+    const fm__val rows = rows_input(net);
+    const fm__val angles = ADD(ROPE_ANGLES, ATTRS(.rope = {.n_rot = 2, .base = 1}), rows);
+    return ADD(CROSS_ENTROPY, NULL, angles, ADD(POSITIONS, NULL, rows));
+}
+
 static fm__val losses(struct net *net, int variant)
 {
     const fm__val x = input(net, "x", FM_F32, FM__ROWS, V), t = input(net, "targets", FM_I32, FM__ROWS, 0);
     ((int32_t *)net->data[1])[2] = -1; // a masked row
     if (variant == 0) return ADD(CROSS_ENTROPY, NULL, x, t);
-    // weights of rows are data: made here of something that asks for no gradient
-    const union fm__attrs *attrs = ATTRS(.rope = {.n_rot = 2, .base = 1});
-    const fm__val angles = ADD(ROPE_ANGLES, attrs, rows_input(net));
-    const fm__val w = ADD(CROSS_ENTROPY, NULL, angles, ADD(POSITIONS, NULL, net->in[2]));
-    return ADD(CROSS_ENTROPY, NULL, x, t, w);
+    const fm__val w = row_weights(net);
+    return ADD(CROSS_ENTROPY, variant == 1 ? NULL : ATTRS(.loss = {.smoothing = 0.2f}), x, t, w);
+}
+
+// One slab of W and two, trained and not, with weights of rows, with a soft cap.
+static fm__val linear_losses(struct net *net, int variant)
+{
+    const int64_t n_classes = variant == 3 ? FM__LCE_SLAB + 6 : V;
+    const fm__val x = input(net, "x", FM_F32, FM__ROWS, variant == 4 ? 32 : 3);
+    const fm__val t = input(net, "targets", FM_I32, FM__ROWS, 0);
+    int32_t *targets = net->data[1];
+    targets[2] = -1, targets[4] = (int32_t)n_classes; // no classes
+    targets[5] = (int32_t)n_classes - 1;
+    if (variant == 4) {
+        const fm__val frozen = fm__graph_leaf(net->g, FM__WEIGHT, "w", FM_Q4_1, 2, (int64_t[]){V, 32});
+        return ADD(LINEAR_CROSS_ENTROPY, ATTRS(.loss = {.softcap = 0.75f}), x, frozen, t);
+    }
+    const fm__val w = input(net, "w", FM_F32, n_classes, 3);
+    if (variant == 0) return ADD(LINEAR_CROSS_ENTROPY, NULL, x, w, t);
+    if (variant == 1 || variant == 3) return ADD(LINEAR_CROSS_ENTROPY, NULL, x, w, t, row_weights(net));
+    const union fm__attrs *attrs = ATTRS(.loss = {.softcap = 0.75f, .smoothing = variant == 5 ? 0.1f : 0});
+    return ADD(LINEAR_CROSS_ENTROPY, attrs, x, w, t, row_weights(net));
+}
+
+// Columns of data in -1 … 1 that asks for no gradient, scaled.
+static fm__val row_data(struct net *net, int n_columns, float factor, float bias)
+{
+    const fm__val rows = rows_input(net);
+    const fm__val angles = ADD(ROPE_ANGLES, ATTRS(.rope = {.n_rot = n_columns, .base = 3}), rows);
+    return ADD(SCALE, ATTRS(.scale = {.factor = factor, .bias = bias}), angles);
+}
+
+static fm__val row_losses(struct net *net, int variant)
+{
+    const fm__val x = input(net, "x", FM_F32, FM__ROWS, variant == 4 ? 1 : 4);
+    switch (variant) {
+    case 0:
+        return ADD(ROW_LOSS, ATTRS(.loss = {.kind = FM__LOSS_MSE}), x, row_data(net, 4, 2, 0));
+    case 1:
+        return ADD(ROW_LOSS, ATTRS(.loss = {.kind = FM__LOSS_BCE}), x, row_data(net, 4, 0.5f, 0.5f));
+    case 2:
+        return ADD(ROW_LOSS, ATTRS(.loss = {.kind = FM__LOSS_KL, .temperature = 1}), x, row_data(net, 4, 2, 1));
+    case 3: {
+        const fm__val y = row_data(net, 4, 2, 1), w = row_weights(net);
+        return ADD(ROW_LOSS, ATTRS(.loss = {.kind = FM__LOSS_KL, .temperature = 2.5f}), x, y, w);
+    }
+    default: { // one column: targets may be a vector
+        const fm__val y = row_weights(net), w = row_weights(net);
+        return ADD(ROW_LOSS, ATTRS(.loss = {.kind = FM__LOSS_MSE}), x, y, w);
+    }
+    }
+}
+
+// Weights of rows_weights are 0 for some: those take no part.
+static fm__val contrasts(struct net *net, int variant)
+{
+    const fm__val a = input(net, "a", FM_F32, FM__ROWS, 3), b = input(net, "b", FM_F32, FM__ROWS, 3);
+    const union fm__attrs *attrs = ATTRS(.loss = {.temperature = 0.8f});
+    return variant ? ADD(CONTRASTIVE, attrs, a, b, row_weights(net)) : ADD(CONTRASTIVE, attrs, a, b);
+}
+
+static const union fm__attrs images[] = {
+    {.conv = {.channels = 2, .height = 4, .width = 3, .kernel_h = 3, .kernel_w = 2, .stride = 1}},
+    {.conv = {.channels = 1, .height = 5, .width = 4, .kernel_h = 3, .kernel_w = 3, .stride = 1, .padding = 1}},
+    {.conv = {.channels = 2, .height = 5, .width = 6, .kernel_h = 2, .kernel_w = 3, .stride = 2, .padding = 1}},
+};
+
+static fm__val convolutions(struct net *net, int variant)
+{
+    const struct fm__attr_conv *a = &images[variant].conv;
+    const fm__val x = input(net, "x", FM_F32, FM__ROWS, (int64_t)a->channels * a->height * a->width);
+    const fm__val w = input(net, "w", FM_F32, 3, (int64_t)a->channels * a->kernel_h * a->kernel_w);
+    if (variant == 0) return ADD(CONV2D, &images[0], x, w);
+    return ADD(CONV2D, &images[variant], x, w, input(net, "bias", FM_F32, 3, 0));
+}
+
+// Values of an image stand 0.4 apart, more than differences move them: the largest stays the largest.
+static fm__val pools(struct net *net, int variant)
+{
+    union fm__attrs attrs = images[variant % 3];
+    attrs.conv.kind = variant < 3 ? FM__POOL_MAX : FM__POOL_MEAN;
+    const int pixels = attrs.conv.height * attrs.conv.width;
+    const fm__val x = input(net, "x", FM_F32, FM__ROWS, (int64_t)attrs.conv.channels * pixels);
+    float *values = net->data[0];
+    for (int i = 0; i < N * attrs.conv.channels * pixels; i++) values[i] = 0.4f * (float)(i * 7 % pixels) - 2;
+    return ADD(POOL2D, &attrs, x);
+}
+
+static fm__val channel_norms(struct net *net, int variant)
+{
+    const union fm__attrs *attrs =
+        ATTRS(.channels = {.channels = 6, .eps = 0.1f, .groups = variant, .momentum = variant ? 0 : 0.1f});
+    const fm__val x = input(net, "x", FM_F32, FM__ROWS, 18), w = input(net, "w", FM_F32, 6, 0);
+    const fm__val b = input(net, "b", FM_F32, 6, 0);
+    if (variant) return ADD(GROUPNORM, attrs, x, w, b); // 1, 2, 3 groups
+    const fm__val mean = fm__graph_leaf(net->g, FM__STATE, "mean", FM_F32, 1, (int64_t[]){6});
+    return ADD(BATCHNORM, attrs, x, w, b, mean, fm__graph_leaf(net->g, FM__STATE, "var", FM_F32, 1, (int64_t[]){6}));
 }
 
 #define GRADIENT_TEST(name, n_variants)                                         \
@@ -324,13 +429,19 @@ static fm__val losses(struct net *net, int variant)
         for (int i = 0; i < (n_variants); i++) build_and_check(#name, name, i); \
     }
 GRADIENT_TEST(elementwise, 9)
-GRADIENT_TEST(moves, 4)
+GRADIENT_TEST(moves, 5)
 GRADIENT_TEST(activations, 10)
 GRADIENT_TEST(norms, 4)
 GRADIENT_TEST(ropes, 8)
 GRADIENT_TEST(linears, 4)
 GRADIENT_TEST(attentions, 3)
-GRADIENT_TEST(losses, 2)
+GRADIENT_TEST(losses, 3)
+GRADIENT_TEST(linear_losses, 6)
+GRADIENT_TEST(row_losses, 5)
+GRADIENT_TEST(contrasts, 2)
+GRADIENT_TEST(convolutions, 3)
+GRADIENT_TEST(pools, 6)
+GRADIENT_TEST(channel_norms, 4)
 
 // Rows beyond one slab: the weight gradient of 600 rows of ones is exact in any order, and every row counts once.
 static void slabs_count_every_row_once(void **state)
@@ -404,6 +515,9 @@ int main(void)
         cmocka_unit_test(gradients_of_activations),   cmocka_unit_test(gradients_of_norms),
         cmocka_unit_test(gradients_of_ropes),         cmocka_unit_test(gradients_of_linears),
         cmocka_unit_test(gradients_of_attentions),    cmocka_unit_test(gradients_of_losses),
+        cmocka_unit_test(gradients_of_linear_losses), cmocka_unit_test(gradients_of_row_losses),
+        cmocka_unit_test(gradients_of_contrasts),     cmocka_unit_test(gradients_of_convolutions),
+        cmocka_unit_test(gradients_of_pools),         cmocka_unit_test(gradients_of_channel_norms),
         cmocka_unit_test(slabs_count_every_row_once), cmocka_unit_test(failures_are_said),
     };
     return cmocka_run_group_tests_name("gradient", tests, NULL, NULL);

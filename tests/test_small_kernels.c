@@ -58,7 +58,9 @@ static void set_shape(struct fm_tensor *t, fm_dtype dtype, int rank, int64_t d0,
 static void fill(const struct test_case *tc, int i, const struct fm_tensor *t)
 {
     const int64_t n = fm_tensor_elements(t);
-    if (t->dtype == FM_I32 && t->rank == 2) { // rows
+    if (tc->op == FM__OP_DROPOUT && i == 1) { // the key
+        for (int64_t k = 0; k < n; k++) ((uint32_t *)t->data)[k] = random_u32();
+    } else if (t->dtype == FM_I32 && t->rank == 2) { // rows
         for (int64_t k = 0; k < n; k++) ((int32_t *)t->data)[k] = (int32_t)(random_u32() % 9000);
     } else if (t->dtype == FM_I32) {
         for (int64_t k = 0; k < n; k++) ((int32_t *)t->data)[k] = (int32_t)(random_u32() % (uint32_t)tc->in[0].dims[0]);
@@ -265,6 +267,18 @@ static void elementwise_case(int64_t n, int64_t x, fm_dtype out, enum values val
         }
 }
 
+static void dropout_case(int64_t n, int64_t x, fm_dtype out, enum values values)
+{
+    if (out != FM_F32) return;
+    for (int p = 0; p <= 4; p++) {
+        struct test_case tc = unary(FM__OP_DROPOUT, n, x, out, values);
+        tc.attrs.dropout = (struct fm__attr_dropout){.p = 0.24f * (float)p, .stream = (int)x};
+        tc.n_in = 2;
+        set_shape(&tc.in[1], FM_I32, 1, 4, 0);
+        run_case(&tc);
+    }
+}
+
 static void casts(void **state)
 {
     (void)state;
@@ -300,6 +314,14 @@ static void elementwise(void **state)
     each_size(elementwise_case);
     for (int i = 0; i < 3; i++) elementwise_case(3, 8191 + i, FM_F32, WIDE); // pieces that cut rows
     expect_runs(before, 600);
+}
+
+static void dropouts(void **state)
+{
+    (void)state;
+    const int before = n_kernels_run;
+    each_size(dropout_case);
+    expect_runs(before, 400);
 }
 
 // Both pairings, whole and part heads, own and given angles, forwards and back, with and without factors.
@@ -403,10 +425,9 @@ int main(void)
 {
     scratch = test_guarded_new(FM__WORKER_SCRATCH, TEST_GUARD_AFTER);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(casts),       cmocka_unit_test(rmsnorms),
-        cmocka_unit_test(layernorms),  cmocka_unit_test(activations),
-        cmocka_unit_test(elementwise), cmocka_unit_test(ropes),
-        cmocka_unit_test(copies),      cmocka_unit_test(norms_are_near_double),
+        cmocka_unit_test(casts),       cmocka_unit_test(rmsnorms),    cmocka_unit_test(layernorms),
+        cmocka_unit_test(activations), cmocka_unit_test(elementwise), cmocka_unit_test(ropes),
+        cmocka_unit_test(dropouts),    cmocka_unit_test(copies),      cmocka_unit_test(norms_are_near_double),
     };
     return cmocka_run_group_tests_name("small_kernels", tests, NULL, NULL);
 }

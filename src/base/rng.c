@@ -3,15 +3,11 @@
 
 #include <math.h>
 
-// Multipliers and Weyl constants of the paper, table 2 and section 4.
-enum { ROUNDS = 10 };
-static const uint32_t M0 = 0xD2511F53, M1 = 0xCD9E8D57, W0 = 0x9E3779B9, W1 = 0xBB67AE85;
-
 void fm__philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3], k0 = key[0], k1 = key[1];
-    for (int i = 0; i < ROUNDS; i++, k0 += W0, k1 += W1) {
-        uint64_t a = (uint64_t)M0 * c0, b = (uint64_t)M1 * c2;
+    for (int i = 0; i < FM__PHILOX_ROUNDS; i++, k0 += FM__PHILOX_W0, k1 += FM__PHILOX_W1) {
+        uint64_t a = (uint64_t)FM__PHILOX_M0 * c0, b = (uint64_t)FM__PHILOX_M1 * c2;
         c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
         c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
         c1 = (uint32_t)b;

@@ -13,6 +13,12 @@ struct fm__rng {
     uint64_t next; // index of the next 32-bit number
 };
 
+// Multipliers and Weyl constants of the paper, table 2 and section 4.
+enum { FM__PHILOX_ROUNDS = 10 };
+#define FM__PHILOX_M0 0xd2511f53u
+#define FM__PHILOX_M1 0xcd9e8d57u
+#define FM__PHILOX_W0 0x9e3779b9u
+#define FM__PHILOX_W1 0xbb67ae85u
 void fm__philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]); // ten rounds
 
 static inline struct fm__rng fm__rng_new(uint64_t seed, uint64_t stream)

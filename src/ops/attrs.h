@@ -79,6 +79,33 @@ struct fm__attr_sum {
     int mean; // divided by the number of elements
 };
 
+struct fm__attr_dropout {
+    float p;
+    int stream; // one a node: masks of different nodes are independent
+};
+
+enum { FM__LOSS_MSE, FM__LOSS_BCE, FM__LOSS_KL };
+struct fm__attr_loss {
+    int kind;          // of row_loss
+    float temperature; // divides logits (kl) or scores (contrastive)
+    float softcap;     // of the logits: c tanh(z / c); 0: none
+    float smoothing;   // this share of the target goes to all classes alike; 0: none
+};
+
+enum { FM__POOL_MAX, FM__POOL_MEAN };
+struct fm__attr_conv {
+    int channels, height, width; // x is [N, channels * height * width]
+    int kernel_h, kernel_w, stride, padding;
+    int kind; // of pool2d
+};
+
+struct fm__attr_channels {
+    int channels;
+    int groups; // of channels: groupnorm
+    float eps;
+    float momentum; // of batchnorm's running statistics: what the new batch weighs
+};
+
 union fm__attrs {
     struct fm__attr_norm norm;
     struct fm__attr_rope rope;
@@ -91,6 +118,10 @@ union fm__attrs {
     struct fm__attr_momentum momentum;
     struct fm__attr_slice slice;
     struct fm__attr_sum sum;
+    struct fm__attr_loss loss;
+    struct fm__attr_conv conv;
+    struct fm__attr_channels channels;
+    struct fm__attr_dropout dropout;
     unsigned char bytes[64];
 };
 

@@ -2,16 +2,21 @@
 // cross_entropy: loss[n] = weight[n] (log sum exp(logits[n]) - logits[n][target[n]]); 0 where the target is no class,
 // which is how rows are masked.
 //   logits f32 [N, V], targets i32 [N], weights f32 [N] (optional: 1) -> loss f32 [N], lse f32 [N].
+// Attribute loss.smoothing s: (1 - s) logits[target] + s mean(logits) instead of logits[target].
 // The largest logit is taken out first; the sum in double, element i in lane i mod 16.
 #include <math.h>
 
 #include "base/error.h"
 #include "graph/gradient.h"
 #include "ops/functions.h"
+#include "ops/linear_cross_entropy.h"
 #include "ops/op.h"
 
 static fm_status shape(struct fm__shape *s)
 {
+    if (!(s->attrs->loss.smoothing >= 0 && s->attrs->loss.smoothing < 1))
+        return fm__fail(s->err, FM_E_ARG, "cross_entropy: smoothing %g, want 0 <= smoothing < 1",
+                        (double)s->attrs->loss.smoothing);
     FM_TRY(fm__want_rank(s, 0, 2));
     FM_TRY(fm__want_dtype(s, 0, FM_F32));
     FM_TRY(fm__want_rank(s, 1, 1));
@@ -37,15 +42,21 @@ static void reference(const struct fm__call *c)
     int64_t V = c->in[0].dims[1];
     for (int64_t n = 0; n < c->in[0].dims[0]; n++) {
         const float *x = (const float *)c->in[0].data + n * V;
-        double lanes[16] = {0};
+        double lanes[16] = {0}, logits[16] = {0};
         float top = x[0];
         for (int64_t i = 1; i < V; i++) top = x[i] > top ? x[i] : top;
-        for (int64_t i = 0; i < V; i++) lanes[i % 16] += fm__fn_exp(x[i] - top);
+        for (int64_t i = 0; i < V; i++) lanes[i % 16] += fm__fn_exp(x[i] - top), logits[i % 16] += x[i];
         const double lse = top + log(fm__fn_sum16(lanes));
         const int counts = targets[n] >= 0 && targets[n] < V;
-        ((float *)c->out[0].data)[n] = counts ? (float)((lse - x[targets[n]]) * (weights ? weights[n] : 1.0f)) : 0.0f;
+        const double own = fm__lce_own(counts ? x[targets[n]] : 0, fm__fn_sum16(logits), V, c->attrs->loss.smoothing);
+        ((float *)c->out[0].data)[n] = counts ? (float)((lse - own) * (weights ? weights[n] : 1.0f)) : 0.0f;
         ((float *)c->out[1].data)[n] = (float)lse;
     }
+}
+
+static void print(const union fm__attrs *attrs, FILE *to)
+{
+    if (attrs->loss.smoothing != 0) fprintf(to, " smoothing=%g", (double)attrs->loss.smoothing);
 }
 
 static fm_status gradient(struct fm__grad *grad, const struct fm__node *node, const fm__val *d_out)
@@ -57,7 +68,7 @@ static fm_status gradient(struct fm__grad *grad, const struct fm__node *node, co
         return fm__graph_fail(grad->g,
                               (fm__fail(&err, FM_E_UNSUPPORTED, "cross_entropy: gradient of lse or weights"), &err));
     }
-    fm__grad_add(grad, node->in[0], fm__graph_add(grad->g, FM__OP_CROSS_ENTROPY_GRAD, 5, in, NULL));
+    fm__grad_add(grad, node->in[0], fm__graph_add(grad->g, FM__OP_CROSS_ENTROPY_GRAD, 5, in, &node->attrs));
     return FM_OK;
 }
 
@@ -70,4 +81,5 @@ const struct fm__op fm__op_cross_entropy = {
     .shape = shape,
     .gradient = gradient,
     .reference = reference,
+    .print = print,
 };

@@ -6,7 +6,9 @@
 #include "device/cpu/adapt.h"
 #include "device/cpu/attention_cpu.h"
 #include "device/cpu/attention_rows_cpu.h"
+#include "device/cpu/conv.h"
 #include "device/cpu/linear.h"
+#include "device/cpu/loss.h"
 #include "device/cpu/pack.h"
 #include "device/cpu/small.h"
 #include "ops/adapt.h"
@@ -113,6 +115,12 @@ static choose_fn *const chosen[FM__OP_COUNT] = {
     [FM__OP_ATTENTION_ROWS_GRAD] = choose_attention_rows_grad,
     [FM__OP_SUM_SQUARES] = choose_sum_squares,
     [FM__OP_ADAPT] = choose_adapt,
+    [FM__OP_CONV2D] = fm__conv2d_kernel,
+    [FM__OP_CONV2D_DX] = fm__conv2d_dx_kernel,
+    [FM__OP_CONV2D_DW] = fm__conv2d_dw_kernel,
+    [FM__OP_LINEAR_CROSS_ENTROPY] = fm__linear_cross_entropy_kernel,
+    [FM__OP_LINEAR_CROSS_ENTROPY_GRAD] = fm__linear_cross_entropy_kernel,
+    [FM__OP_LINEAR_CROSS_ENTROPY_DX] = fm__linear_cross_entropy_kernel,
 };
 
 struct fm__kernel fm__kernel_select(enum fm__op_id op, const struct fm__call *largest, int level)

@@ -6,6 +6,7 @@
 #include "device/cpu/linear.h"
 #include "device/cpu/small.h"
 #include "device/cpu/vmath_avx512.h"
+#include "ops/dropout.h"
 #include "ops/rope.h"
 #include "ops/slabs.h"
 

@@ -5,7 +5,12 @@
 
 #include "device/cpu/pack.h"
 #include "device/cpu/small.h"
+#include "ops/channels.h"
+#include "ops/contrastive.h"
+#include "ops/op.h"
+#include "ops/pool2d.h"
 #include "ops/rope.h"
+#include "ops/row_loss.h"
 #include "tensor/blocks.h"
 
 // Gradients of norms: mean and 1 / sqrt(...), two doubles for each run of as many elements as there are weights.
@@ -15,9 +20,16 @@ static size_t norm_rows(const struct fm__call *largest, int n_workers)
     return (size_t)(fm_tensor_elements(&largest->in[0]) / largest->in[1].dims[0]) * 2 * sizeof(double);
 }
 
+static size_t groupnorm_grad_workspace(const struct fm__call *largest, int n_workers)
+{
+    (void)n_workers;
+    return fm__op(FM__OP_GROUPNORM_GRAD)->workspace(largest);
+}
+
 fm__workspace_fn *const fm__small_workspace[FM__OP_COUNT] = {
     [FM__OP_RMSNORM_GRAD] = norm_rows,
     [FM__OP_LAYERNORM_GRAD] = norm_rows,
+    [FM__OP_GROUPNORM_GRAD] = groupnorm_grad_workspace,
 };
 
 int fm__small_fits(enum fm__op_id op, const struct fm__call *largest)
@@ -117,6 +129,28 @@ static void rope_angles(const struct fm__call *c, struct fm__worker *w)
         }
 }
 
+// Ops whose rows (channels, groups) do not meet: the reference's own loop, a run of them at a time. `cost`: elements of
+// work in one, as fm__take_rows counts them.
+#define SHARED(name, function, n, cost)                                              \
+    static void name(const struct fm__call *c, struct fm__worker *w)                 \
+    {                                                                                \
+        (void)w;                                                                     \
+        int64_t begin, end;                                                          \
+        while (fm__take_rows(c, (n), (cost), &begin, &end)) function(c, begin, end); \
+    }
+SHARED(row_loss, fm__row_loss_rows, c->in[0].dims[0], 16 * c->in[0].dims[1])
+SHARED(row_loss_grad, fm__row_loss_grad_rows, c->in[0].dims[0], 16 * c->in[0].dims[1])
+SHARED(contrastive, fm__contrastive_rows, c->in[0].dims[0], 4 * fm_tensor_elements(&c->in[0]))
+SHARED(contrastive_grad, fm__contrastive_grad_rows, c->in[0].dims[0], 4 * fm_tensor_elements(&c->in[0]))
+SHARED(pool2d, fm__pool2d_rows, c->in[0].dims[0], 2 * c->in[0].dims[1])
+SHARED(pool2d_grad, fm__pool2d_grad_rows, c->in[0].dims[0], 2 * c->in[0].dims[1])
+SHARED(batchnorm, fm__batchnorm_channels, c->in[1].dims[0], FM__SMALL_CHUNK)
+SHARED(batchnorm_grad, fm__batchnorm_grad_channels, c->in[1].dims[0], FM__SMALL_CHUNK)
+SHARED(batchnorm_fixed, fm__batchnorm_fixed_rows, c->in[0].dims[0], c->in[0].dims[1])
+SHARED(groupnorm, fm__groupnorm_rows, c->in[0].dims[0], 2 * c->in[0].dims[1])
+
+SHARED(groupnorm_grad, fm__groupnorm_grad_groups, c->attrs->channels.groups, FM__SMALL_CHUNK)
+
 fm__kernel_fn *const fm__small_plain[FM__OP_COUNT] = {
     [FM__OP_EMBED] = embed,
     [FM__OP_GATHER_ROWS] = gather_rows,
@@ -125,4 +159,15 @@ fm__kernel_fn *const fm__small_plain[FM__OP_COUNT] = {
     [FM__OP_BROADCAST] = broadcast,
     [FM__OP_POSITIONS] = positions,
     [FM__OP_ROPE_ANGLES] = rope_angles,
+    [FM__OP_ROW_LOSS] = row_loss,
+    [FM__OP_ROW_LOSS_GRAD] = row_loss_grad,
+    [FM__OP_CONTRASTIVE] = contrastive,
+    [FM__OP_CONTRASTIVE_GRAD] = contrastive_grad,
+    [FM__OP_POOL2D] = pool2d,
+    [FM__OP_POOL2D_GRAD] = pool2d_grad,
+    [FM__OP_BATCHNORM] = batchnorm,
+    [FM__OP_BATCHNORM_GRAD] = batchnorm_grad,
+    [FM__OP_BATCHNORM_FIXED] = batchnorm_fixed,
+    [FM__OP_GROUPNORM] = groupnorm,
+    [FM__OP_GROUPNORM_GRAD] = groupnorm_grad,
 };
