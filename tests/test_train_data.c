@@ -242,6 +242,23 @@ static void assistant_spans(void **state)
     }
 }
 
+// Thoughts in the last turn only, a closing token of the answer besides that of the turn, an EOS behind all.
+static void turns_that_close_twice(void **state)
+{
+    (void)state;
+    static const char template[] =
+        "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}<|end|>{% else %}<|assistant|>"
+        "{% if loop.last %}<s>{% endif %}{{ m.content }}<s><|end|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% else %}<|im_end|>{% endif %}";
+    const char *path = test_write_text("chat.jsonl", TWO_TURNS);
+    struct fm__data_opts opts = opts_of(FM__DATA_CHAT, &path);
+    opts.chat_template = template, opts.n_chat_template = sizeof template - 1;
+    struct read r = read_all(&opts);
+    // the first turn is found by replacing: its closing tokens are taken up to the one that ends generation
+    assert_string_equal(test_predicted(tok, &r.mb, 0), "Hi, you.<s><|end|>…<s>\n\nSo long!<s><|end|>");
+    read_deinit(&r);
+}
+
 static void templates_that_hide_the_answer(void **state)
 {
     (void)state;
@@ -881,6 +898,7 @@ int main(void)
         cmocka_unit_test(text_by_lines_files_and_json),
         cmocka_unit_test(long_texts_are_cut_or_refused),
         cmocka_unit_test(assistant_spans),
+        cmocka_unit_test(turns_that_close_twice),
         cmocka_unit_test(templates_that_hide_the_answer),
         cmocka_unit_test(chats_in_other_shapes),
         cmocka_unit_test(completions),

@@ -163,22 +163,33 @@ static fm_status tokens_of_prefix(struct fm__builder *b, struct text whole, size
     return FM_OK;
 }
 
+// Where the control tokens that stand at ids[at …] end generation: behind the one that does, or `at` if none of them
+// does.
+static size_t behind_end(const struct fm__builder *b, size_t at)
+{
+    const struct fm_tokenizer *tok = b->opts->tok;
+    for (size_t i = at; i < b->ids.n; i++) {
+        int32_t id = FM__TOKEN_ID(b->ids.p[i]);
+        if (fm_tokenizer_is_eog(tok, id)) return i + 1;
+        if (fm_tokenizer_token_type(tok, id) != FM_TOKEN_CONTROL) break;
+    }
+    return at;
+}
+
 // Marks the tokens of a span. *n_marked 0: none are left of it.
 static fm_status mark(struct fm__builder *b, struct text whole, const struct span *span, unsigned flags,
                       size_t *n_marked, struct fm_error *err)
 {
     size_t from, to;
-    const struct fm_tokenizer *tok = b->opts->tok;
     FM_TRY(tokens_of_prefix(b, whole, span->from, flags, &from, err));
     FM_TRY(tokens_of_prefix(b, whole, span->to, flags, &to, err));
-    if (!span->closed && to < b->ids.n && fm_tokenizer_is_eog(tok, FM__TOKEN_ID(b->ids.p[to]))) to++;
-    for (size_t last = to; last > from; last--) // behind the end of generation there is nothing to say
-        if (fm_tokenizer_is_eog(tok, FM__TOKEN_ID(b->ids.p[last - 1]))) {
-            to = last;
-            break;
-        }
+    if (!span->closed) to = behind_end(b, to);
     *n_marked = 0;
-    for (size_t i = from > 0 ? from : 1; i < to; i++, ++*n_marked) b->ids.p[i] |= FM__TOKEN_PREDICTED;
+    for (size_t i = from > 0 ? from : 1; i < to; i++) {
+        b->ids.p[i] |= FM__TOKEN_PREDICTED;
+        ++*n_marked;
+        if (fm_tokenizer_is_eog(b->opts->tok, FM__TOKEN_ID(b->ids.p[i]))) break; // nothing is said behind it
+    }
     return FM_OK;
 }
 

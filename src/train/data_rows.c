@@ -69,7 +69,7 @@ static fm_status whole_line(struct fm__rows *rows, size_t *n, struct fm_error *e
     size_t seen = 0;
     for (bool end = false;;) {
         size_t have = rows->to - rows->from;
-        const char *start = rows->buf + rows->from,
+        const char *start = have ? rows->buf + rows->from : "",
                    *newline = have > seen ? memchr(start + seen, '\n', have - seen) : NULL;
         if (newline || end) {
             *n = newline ? (size_t)(newline - start) + 1 : have;
