@@ -454,6 +454,8 @@ static void slabs_count_every_row_once(void **state)
     call.in[0] = (struct fm_tensor){.dtype = FM_F32, .rank = 2, .dims = {ROWS, 2}, .data = x};
     call.in[1] = (struct fm_tensor){.dtype = FM_F32, .rank = 2, .dims = {ROWS, 1}, .data = dy};
     call.out[0] = (struct fm_tensor){.dtype = FM_F32, .rank = 2, .dims = {1, 2}, .data = dw};
+    for (int i = 0; i < 2; i++) fm_tensor_set_contiguous(&call.in[i]);
+    fm_tensor_set_contiguous(&call.out[0]);
     fm__op(FM__OP_LINEAR_DW)->reference(&call);
     call.out[0].data = sums;
     fm__op(FM__OP_SUM_ROWS)->reference(&call);

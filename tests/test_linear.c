@@ -142,6 +142,7 @@ struct problem {
     enum fill fill;
     int bias, residual, in_place; // in_place: y is the residual
     int wide;                     // rows of x and y lie further apart than they are long
+    int turned;                   // W is [K, O]
 };
 
 struct operands {
@@ -164,18 +165,19 @@ static void fill_x(const struct problem *p, struct operands *o)
 
 static void operands_new(const struct problem *p, struct operands *o)
 {
-    const size_t x_row = fm_dtype_row_bytes(p->act, p->K), w_row = fm_dtype_row_bytes(p->dtype, p->K);
+    const int64_t w_rows = p->turned ? p->K : p->O, w_columns = p->turned ? p->O : p->K;
+    const size_t x_row = fm_dtype_row_bytes(p->act, p->K), w_row = fm_dtype_row_bytes(p->dtype, w_columns);
     o->x_stride = x_row + (p->wide ? 64 : 0);
     o->y_stride = (size_t)p->O * 4 + (p->wide ? 20 : 0);
     o->x = guarded_new(o->x_stride * (size_t)(p->N - 1) + x_row);
-    o->w = guarded_new(w_row * (size_t)p->O);
-    o->packed = guarded_new(fm__pack_bytes(p->dtype, p->O, p->K));
+    o->w = guarded_new(w_row * (size_t)w_rows);
+    o->packed = guarded_new(fm__pack_bytes(p->dtype, w_rows, w_columns));
     o->bias = guarded_new((size_t)p->O * 4);
     o->scale = guarded_new((size_t)p->O * 4);
     o->residual = guarded_new(o->y_stride * (size_t)(p->N - 1) + (size_t)p->O * 4);
     o->y = guarded_new(o->y_stride * (size_t)(p->N - 1) + (size_t)p->O * 4);
-    fill_weights(p->dtype, o->w.data, w_row * (size_t)p->O, p->fill);
-    fm__pack_rows(p->dtype, p->K, 0, p->O, o->w.data, o->packed.data);
+    fill_weights(p->dtype, o->w.data, w_row * (size_t)w_rows, p->fill);
+    fm__pack_rows(p->dtype, w_columns, 0, w_rows, o->w.data, o->packed.data);
     fill_x(p, o);
     for (int64_t i = 0; i < p->O; i++) ((float *)o->bias.data)[i] = random_unit();
     for (int64_t i = 0; i < p->O; i++) ((float *)o->scale.data)[i] = random_unit();
@@ -208,8 +210,9 @@ struct run {
     struct fm__call *call;
     struct fm__pool *pool;
 };
-static struct guarded scratch[2]; // made once: a call may find anything in it
-static struct fm__pool *pools[2];
+enum { MAX_WORKERS = 3 };
+static struct guarded scratch[MAX_WORKERS]; // made once: a call may find anything in it
+static struct fm__pool *pools[MAX_WORKERS];
 
 static void enter(void *context, int index, int count)
 {
@@ -222,7 +225,7 @@ static void run_workers(const struct fm__linear_kernel *k, struct fm__call *call
 {
     struct fm_error err;
     struct guarded workspace = {0};
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < MAX_WORKERS; i++) {
         if (scratch[i].data) continue;
         scratch[i] = guarded_new(FM__WORKER_SCRATCH);
         memset(scratch[i].data, 0x7f, FM__WORKER_SCRATCH);
@@ -250,7 +253,9 @@ static float *product(const struct problem *p, struct operands *o, const struct 
     else
         memset(o->y.data, 0x7f, y_bytes);
     call.in[0] = matrix(p->act, p->N, p->K, o->x_stride, o->x.data);
-    call.in[1] = matrix(p->dtype, p->O, p->K, fm_dtype_row_bytes(p->dtype, p->K),
+    const int64_t w_columns = p->turned ? p->O : p->K;
+    call.attrs = &(const union fm__attrs){.linear = {.transpose_w = p->turned}};
+    call.in[1] = matrix(p->dtype, p->turned ? p->K : p->O, w_columns, fm_dtype_row_bytes(p->dtype, w_columns),
                         layout == FM_LAYOUT_ROWS ? o->w.data : o->packed.data);
     call.in[1].layout = layout;
     call.in[2] = (struct fm_tensor){.dtype = FM_DTYPE_COUNT};
@@ -272,9 +277,9 @@ static float *product(const struct problem *p, struct operands *o, const struct 
 static const char *describe(const struct problem *p, const char *kernel, int layout)
 {
     static char text[200];
-    snprintf(text, sizeof text, "%s %s %s N=%d O=%d K=%d fill=%d bias=%d residual=%d in_place=%d wide=%d", kernel,
-             fm_dtype_info(p->dtype)->name, layout ? "packed" : "rows", (int)p->N, (int)p->O, (int)p->K, p->fill,
-             p->bias, p->residual, p->in_place, p->wide);
+    snprintf(text, sizeof text, "%s %s %s%s N=%d O=%d K=%d fill=%d bias=%d residual=%d in_place=%d wide=%d", kernel,
+             fm_dtype_info(p->dtype)->name, layout ? "packed" : "rows", p->turned ? " turned" : "", (int)p->N,
+             (int)p->O, (int)p->K, p->fill, p->bias, p->residual, p->in_place, p->wide);
     return text;
 }
 
@@ -306,6 +311,7 @@ static int check(const struct problem *p)
             last = k.run;
             compare(p, &o, want, &k, FM__LAYOUT_PACK16, 1);
             compare(p, &o, want, &k, FM_LAYOUT_ROWS, 2);
+            if (p->turned) compare(p, &o, want, &k, FM__LAYOUT_PACK16, 3);
             n++;
         }
     }
@@ -367,6 +373,129 @@ static void bf16_products(void **state)
     sizes(FM_BF16);
 }
 
+// y = x W: W's columns are whole blocks, its rows any number; several pieces of 256 and items of more than 288 rows.
+static void turned_products(fm_dtype act)
+{
+    static const int64_t lengths[] = {1, 15, 16, 17, 33, 48, 289, 530};
+    for (int t = 0; t < N_TYPES; t++) {
+        const int block = fm_dtype_info(types[t])->block_elements;
+        for (size_t n = 0; n < sizeof batches / sizeof *batches; n++)
+            for (size_t i = n % 2; i < sizeof lengths / sizeof *lengths; i += 2) {
+                const int variant = (int)(n + i);
+                check(&(struct problem){.N = batches[n],
+                                        .O = block * (1 + variant % 3) + (block == 1 ? 37 * variant : 0),
+                                        .K = lengths[i],
+                                        .dtype = types[t],
+                                        .act = act,
+                                        .fill = variant % 4 ? RANDOM : (enum fill)(variant / 4 % FILLS),
+                                        .bias = variant & 1,
+                                        .residual = variant >> 1 & 1,
+                                        .in_place = variant % 5 == 4,
+                                        .wide = variant % 3 == 1,
+                                        .turned = 1});
+            }
+        check(&(struct problem){
+            .N = 301, .O = block == 1 ? 47 : block, .K = 20, .dtype = types[t], .act = act, .turned = 1});
+    }
+}
+
+static void transposed_float_products(void **state)
+{
+    (void)state;
+    turned_products(FM_F32);
+}
+
+// --- gradients of weights ---
+
+struct gradient {
+    int64_t N, O, K;
+    fm_dtype act;
+    size_t x_stride, dy_stride, dw_stride;
+    struct guarded x, dy, dw;
+};
+
+static void fill_rows(const struct gradient *g, struct guarded *to, int64_t n_columns, size_t stride)
+{
+    float *row = malloc((size_t)n_columns * 4);
+    for (int64_t n = 0; n < g->N; n++) {
+        for (int64_t i = 0; i < n_columns; i++) row[i] = n % 7 == 6 ? 0 : random_unit() * (n % 5 == 3 ? 1e-20f : 1);
+        fm__quantise_row(g->act, row, n_columns, to->data + (size_t)n * stride);
+    }
+    free(row);
+}
+
+static void weight_gradient(struct gradient *g, const struct fm__linear_kernel *kernel, int count)
+{
+    atomic_int_fast64_t next = 0;
+    struct fm__call call = {.n_in = 2, .n_out = 1, .rows = g->N, .next = &next};
+    call.in[0] = matrix(g->act, g->N, g->K, g->x_stride, g->x.data);
+    call.in[1] = matrix(g->act, g->N, g->O, g->dy_stride, g->dy.data);
+    call.out[0] = matrix(FM_F32, g->O, g->K, g->dw_stride, g->dw.data);
+    memset(g->dw.data, 0x7f, g->dw_stride * (size_t)(g->O - 1) + (size_t)g->K * 4);
+    if (kernel)
+        run_workers(kernel, &call, count);
+    else
+        fm__ref_linear_dw(&call);
+}
+
+static void check_gradient(int64_t N, int64_t O, int64_t K, fm_dtype act, int wide)
+{
+    const size_t x_row = fm_dtype_row_bytes(act, K), dy_row = fm_dtype_row_bytes(act, O), dw_row = (size_t)K * 4;
+    struct gradient g = {N,   O,   K,  act, x_row + (wide ? 20 : 0), dy_row + (wide ? 12 : 0), dw_row + (wide ? 8 : 0),
+                         {0}, {0}, {0}};
+    g.x = guarded_new(g.x_stride * (size_t)(N - 1) + x_row);
+    g.dy = guarded_new(g.dy_stride * (size_t)(N - 1) + dy_row);
+    g.dw = guarded_new(g.dw_stride * (size_t)(O - 1) + dw_row);
+    fill_rows(&g, &g.x, K, g.x_stride);
+    fill_rows(&g, &g.dy, O, g.dy_stride);
+    const size_t bytes = g.dw_stride * (size_t)(O - 1) + dw_row;
+    uint8_t *want = malloc(bytes);
+    weight_gradient(&g, NULL, 1);
+    memcpy(want, g.dw.data, bytes);
+    for (int level = 0; level < FM__CPU_LEVELS; level++) {
+        const struct fm__linear_kernel k = fm__linear_dw_kernel(act, level);
+        if (!fm__cpu_has(level) || !k.run) continue;
+        for (int count = 1; count <= 3; count++) {
+            weight_gradient(&g, &k, count);
+            if (memcmp(g.dw.data, want, bytes))
+                fail_msg("%s N=%d O=%d K=%d wide=%d: other bytes with %d workers", k.name, (int)N, (int)O, (int)K, wide,
+                         count);
+        }
+    }
+    free(want);
+    guarded_free(&g.x);
+    guarded_free(&g.dy);
+    guarded_free(&g.dw);
+}
+
+static void weight_gradients(fm_dtype act)
+{
+    static const int64_t rows[] = {1, 7, 31, 32, 33, 255, 256, 257, 530}, sizes[] = {1, 9, 16, 35, 48};
+    for (size_t n = 0; n < sizeof rows / sizeof *rows; n++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+            check_gradient(rows[n], sizes[i], sizes[(i + n) % 5], act, (int)(i + n) % 2);
+    check_gradient(40, 301, 270, act, 1); // items of more than 288 rows and 256 outputs, workers with rows of their own
+    check_gradient(300, 150, 70, act, 0);
+}
+
+static void transposed_bf16_products(void **state)
+{
+    (void)state;
+    turned_products(FM_BF16);
+}
+
+static void bf16_weight_gradients(void **state)
+{
+    (void)state;
+    weight_gradients(FM_BF16);
+}
+
+static void float_weight_gradients(void **state)
+{
+    (void)state;
+    weight_gradients(FM_F32);
+}
+
 static void int8_products(void **state)
 {
     (void)state;
@@ -399,6 +528,35 @@ static void bf16_subnormals(void **state)
     }
     free(want);
     operands_free(&o);
+}
+
+// Subnormal weights that round up to the smallest normal bf16 count, others do not.
+static void bf16_of_subnormals(void **state)
+{
+    (void)state;
+    for (int turned = 0; turned < 2; turned++) {
+        struct problem p = {.N = 35, .O = 40, .K = 200, .dtype = FM_F32, .act = FM_BF16, .turned = turned};
+        struct operands o;
+        operands_new(&p, &o);
+        const int64_t w_rows = turned ? p.K : p.O, w_columns = turned ? p.O : p.K;
+        for (int64_t i = 0; i < p.N * p.K; i++)
+            ((uint16_t *)o.x.data)[i] = (uint16_t)((random32() & 0x807f) | (240 + random32() % 4) << 7);
+        for (int64_t i = 0; i < w_rows * w_columns; i++)
+            ((uint32_t *)o.w.data)[i] = 0x7f0000 | (random32() & 0x8000ffff);
+        fm__pack_rows(FM_F32, w_columns, 0, w_rows, o.w.data, o.packed.data);
+        float *want = product(&p, &o, NULL, FM_LAYOUT_ROWS, 1);
+        for (int level = 0; level < FM__CPU_LEVELS; level++) {
+            const struct fm__linear_kernel k = fm__linear_kernel(FM_F32, FM_BF16, level, p.N);
+            if (!fm__cpu_has(level) || !k.run) continue;
+            compare(&p, &o, want, &k, FM_LAYOUT_ROWS, 2);
+            compare(&p, &o, want, &k, FM__LAYOUT_PACK16, 1);
+        }
+        float most = 0;
+        for (int64_t i = 0; i < p.N * p.O; i++) most = fmaxf(most, fabsf(want[i]));
+        assert_true(most > 1e-4f);
+        free(want);
+        operands_free(&o);
+    }
 }
 
 static void extremes(void **state)
@@ -562,10 +720,15 @@ int main(void)
         cmocka_unit_test(row_quantisers_agree),
         cmocka_unit_test(bf16_products),
         cmocka_unit_test(bf16_subnormals),
+        cmocka_unit_test(bf16_of_subnormals),
         cmocka_unit_test(int8_products),
         cmocka_unit_test(graphs_run_both),
         cmocka_unit_test(integer_products),
         cmocka_unit_test(float_products),
+        cmocka_unit_test(transposed_float_products),
+        cmocka_unit_test(float_weight_gradients),
+        cmocka_unit_test(transposed_bf16_products),
+        cmocka_unit_test(bf16_weight_gradients),
         cmocka_unit_test(extremes),
         cmocka_unit_test(large),
     };

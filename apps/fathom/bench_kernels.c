@@ -16,6 +16,11 @@ static const struct {
     int64_t N, O, K;
 } sizes[] = {{512, 1536, 576}, {2048, 1536, 1536}, {1, 1536, 576}, {1, 1536, 1536}};
 
+// Products of a training step: of a small model and of GPT-2's feed-forward layer, W in rows order.
+static const struct {
+    int64_t N, O, K;
+} training[] = {{512, 1536, 576}, {4096, 3072, 768}};
+
 // Weights of single tokens come from memory: many copies in turn, more than caches hold.
 enum { COLD_BYTES = 128 << 20, SINGLE_REPS = 51 };
 
@@ -64,8 +69,10 @@ static fm_status one(struct fm_bench_out *out, struct fm__pool *pool, struct fm_
     struct fm_bench_line line = {.unit = "GOP/s"};
     FM_TRY(fm__bench_linear(pool, args, &got, err));
     if (!got.kernel && !wanted(args->dtype, args->act)) return FM_OK;
-    snprintf(line.name, sizeof line.name, "%s x %s %" PRId64 "x%" PRId64 "x%" PRId64, fm_dtype_info(args->act)->name,
-             fm_dtype_info(args->dtype)->name, args->N, args->O, args->K);
+    static const char *const forms[] = {[FM__BENCH_Y] = "", [FM__BENCH_DX] = "dx ", [FM__BENCH_DW] = "dw "};
+    snprintf(line.name, sizeof line.name, "%s%s x %s%s %" PRId64 "x%" PRId64 "x%" PRId64, forms[args->form],
+             fm_dtype_info(args->act)->name, fm_dtype_info(args->dtype)->name, args->rows ? " rows" : "", args->N,
+             args->O, args->K);
     line.kernel = "reference";
     line.none = !got.kernel;
     if (got.kernel) fill_line(args, &got, machine, &line);
@@ -92,6 +99,27 @@ static fm_status of_type(struct fm_bench_out *out, struct fm__pool *pool, struct
     return FM_OK;
 }
 
+// y, dx and dW in f32 and bf16; W is f32.
+static fm_status of_training(struct fm_bench_out *out, struct fm__pool *pool, int level, int reps,
+                             const struct fm__machine *machine, struct fm_error *err)
+{
+    for (size_t i = 0; i < 2 * sizeof training / sizeof *training; i++)
+        for (int form = FM__BENCH_Y; form <= FM__BENCH_DW; form++) {
+            const fm_dtype act = i & 1 ? FM_BF16 : FM_F32;
+            struct fm__bench_linear_args args = {.form = (enum fm__bench_form)form,
+                                                 .dtype = form == FM__BENCH_DW ? act : FM_F32,
+                                                 .act = act,
+                                                 .rows = form != FM__BENCH_DW,
+                                                 .level = level,
+                                                 .N = training[i / 2].N,
+                                                 .O = training[i / 2].O,
+                                                 .K = training[i / 2].K,
+                                                 .reps = reps};
+            FM_TRY(one(out, pool, &args, machine, err));
+        }
+    return FM_OK;
+}
+
 fm_status fm__bench_kernels(struct fm_bench_out *out, int threads, int reps, struct fm_error *err)
 {
     struct fm__pool *pool;
@@ -111,6 +139,7 @@ fm_status fm__bench_kernels(struct fm_bench_out *out, int threads, int reps, str
             status = of_type(out, pool, &args, &machine, err);
         }
     }
+    if (status == FM_OK) status = of_training(out, pool, level, reps, &machine, err);
     fm__pool_free(pool);
     return status;
 }

@@ -26,6 +26,8 @@ struct bench {
     struct fm_buffer *pages; // of weights: huge ones where a device's would be
     unsigned char *weights, *x, *y, *scratch, *workspace;
     float *scales; // of I8 weights
+    float *values; // of a row
+    uint32_t seed;
     struct fm__pool *pool;
     size_t weight_bytes; // of one copy, rounded up to whole lines
 };
@@ -36,48 +38,83 @@ static float random_value(uint32_t *seed)
     return (float)(int32_t)*seed * 0x1p-31f;
 }
 
+// Rows and columns of the operands: in[0] is x or dy, in[1] W, or dy for its gradient.
+struct shapes {
+    int64_t in0[2], in1[2], out[2];
+};
+
+static struct shapes shapes_of(const struct fm__bench_linear_args *a)
+{
+    switch (a->form) {
+    case FM__BENCH_DX:
+        return (struct shapes){{a->N, a->O}, {a->O, a->K}, {a->N, a->K}};
+    case FM__BENCH_DW:
+        return (struct shapes){{a->N, a->K}, {a->N, a->O}, {a->O, a->K}};
+    default:
+        return (struct shapes){{a->N, a->K}, {a->O, a->K}, {a->N, a->O}};
+    }
+}
+
+static bool in_rows(const struct fm__bench_linear_args *a)
+{
+    return a->rows || a->form == FM__BENCH_DW;
+}
+
+static size_t bytes_of(const struct fm__bench_linear_args *a, const int64_t in1[2])
+{
+    return in_rows(a) ? fm_dtype_row_bytes(a->dtype, in1[1]) * (size_t)in1[0]
+                      : fm__pack_bytes(a->dtype, in1[0], in1[1]);
+}
+
+static void random_rows(struct bench *b, fm_dtype dtype, int64_t n, int64_t n_columns, uint8_t *to)
+{
+    float *values = b->values;
+    for (int64_t r = 0; r < n; r++, to += fm_dtype_row_bytes(dtype, n_columns)) {
+        for (int64_t k = 0; k < n_columns; k++) values[k] = random_value(&b->seed);
+        if (dtype == FM_I8)
+            for (int64_t k = 0; k < n_columns; k++) to[k] = (uint8_t)(int)(127 * values[k]);
+        else
+            fm__quantise_row(dtype, values, n_columns, to);
+    }
+}
+
+static void fill_operands(struct bench *b, const struct shapes *s, uint8_t *rows)
+{
+    const struct fm__bench_linear_args *a = b->args;
+    const int64_t n = s->in1[0], n_columns = s->in1[1];
+    for (int64_t o = 0; o < a->O; o++) b->scales[o] = 0.01F;
+    random_rows(b, a->act, s->in0[0], s->in0[1], b->x);
+    for (int64_t r = 0; r < n; r += 16) {
+        const int64_t step = n - r < 16 ? n - r : 16;
+        random_rows(b, a->dtype, step, n_columns, rows);
+        if (in_rows(a))
+            memcpy(b->weights + fm_dtype_row_bytes(a->dtype, n_columns) * (size_t)r, rows,
+                   fm_dtype_row_bytes(a->dtype, n_columns) * (size_t)step);
+        else
+            fm__pack_rows(a->dtype, n_columns, r, step, rows, b->weights);
+    }
+    for (int64_t i = 1; i < a->copies; i++)
+        memcpy(b->weights + b->weight_bytes * (size_t)i, b->weights, b->weight_bytes);
+}
+
 static fm_status make_operands(struct bench *b, int n_workers, struct fm_error *err)
 {
     const struct fm__bench_linear_args *a = b->args;
-    const size_t row = fm_dtype_row_bytes(a->dtype, a->K), x_row = fm_dtype_row_bytes(a->act, a->K);
-    const int64_t n_copies = a->copies > 1 ? a->copies : 1;
-    b->weight_bytes = fm__align_up(fm__pack_bytes(a->dtype, a->O, a->K), 64);
+    const struct shapes s = shapes_of(a);
+    const int64_t n_copies = a->copies > 1 ? a->copies : 1, longest = a->K > a->O ? a->K : a->O;
+    b->weight_bytes = fm__align_up(bytes_of(a, s.in1), 64);
     FM_TRY(fm__buffer_pages(b->weight_bytes * (size_t)n_copies, &b->pages, err));
     b->weights = b->pages->host;
-    b->x = fm__aligned(64, x_row * (size_t)a->N);
-    b->y = fm__aligned(64, (size_t)(a->N * a->O) * 4);
+    b->x = fm__aligned(64, fm_dtype_row_bytes(a->act, s.in0[1]) * (size_t)s.in0[0]);
+    b->y = fm__aligned(64, (size_t)(s.out[0] * s.out[1]) * 4);
     b->scales = fm__aligned(64, (size_t)a->O * 4);
     b->scratch = fm__aligned(64, (size_t)n_workers * FM__WORKER_SCRATCH);
-    float *values = fm__malloc((size_t)a->K * 4);
-    unsigned char *rows = fm__malloc(row * 16);
-    if (!b->x || !b->y || !b->scales || !b->scratch || !values || !rows) {
-        fm__free(values);
-        fm__free(rows);
-        return fm__fail_nomem(err, "bench", b->weight_bytes * (size_t)n_copies);
-    }
-    uint32_t seed = 1;
-    for (int64_t o = 0; o < a->O; o++) b->scales[o] = 0.01F;
-    for (int64_t o = 0; o < a->O; o += 16) {
-        const int64_t n = a->O - o < 16 ? a->O - o : 16;
-        for (int64_t r = 0; r < n; r++) {
-            for (int64_t k = 0; k < a->K; k++) values[k] = random_value(&seed);
-            if (a->dtype == FM_I8)
-                for (int64_t k = 0; k < a->K; k++)
-                    rows[(size_t)r * row + (size_t)k] = (unsigned char)(int)(127 * values[k]);
-            else
-                fm__quantise_row(a->dtype, values, a->K, rows + (size_t)r * row);
-        }
-        fm__pack_rows(a->dtype, a->K, o, n, rows, b->weights);
-    }
-    for (int64_t i = 1; i < n_copies; i++)
-        memcpy(b->weights + b->weight_bytes * (size_t)i, b->weights, b->weight_bytes);
-    for (int64_t n = 0; n < a->N; n++) {
-        for (int64_t k = 0; k < a->K; k++) values[k] = random_value(&seed);
-        fm__quantise_row(a->act, values, a->K, b->x + (size_t)n * x_row);
-    }
-    fm__free(values);
+    b->values = fm__malloc((size_t)longest * 4);
+    uint8_t *rows = fm__malloc(fm_dtype_row_bytes(a->dtype, s.in1[1]) * 16);
+    const bool complete = b->x && b->y && b->scales && b->scratch && b->values && rows;
+    if (complete) fill_operands(b, &s, rows);
     fm__free(rows);
-    return FM_OK;
+    return complete ? FM_OK : fm__fail_nomem(err, "bench", b->weight_bytes * (size_t)n_copies);
 }
 
 static void enter(void *context, int index, int count)
@@ -97,17 +134,20 @@ static struct fm_tensor matrix(fm_dtype dtype, int64_t rows, int64_t columns, vo
 
 static void make_call(struct bench *b)
 {
+    static const union fm__attrs turned = {.linear = {.transpose_w = 1}};
     const struct fm__bench_linear_args *a = b->args;
+    const struct shapes s = shapes_of(a);
     b->call = (struct fm__call){.n_in = 2, .n_out = 1, .rows = a->N, .next = &b->next};
-    b->call.in[0] = matrix(a->act, a->N, a->K, b->x);
-    b->call.in[1] = matrix(a->dtype, a->O, a->K, b->weights);
-    b->call.in[1].layout = FM__LAYOUT_PACK16;
+    if (a->form == FM__BENCH_DX) b->call.attrs = &turned;
+    b->call.in[0] = matrix(a->act, s.in0[0], s.in0[1], b->x);
+    b->call.in[1] = matrix(a->dtype, s.in1[0], s.in1[1], b->weights);
+    b->call.in[1].layout = in_rows(a) ? FM_LAYOUT_ROWS : FM__LAYOUT_PACK16;
     if (a->dtype == FM_I8) {
         b->call.n_in = 5;
         b->call.in[2].dtype = b->call.in[3].dtype = FM_DTYPE_COUNT;
         b->call.in[4] = (struct fm_tensor){.dtype = FM_F32, .rank = 1, .dims = {a->O}, .data = b->scales};
     }
-    b->call.out[0] = matrix(FM_F32, a->N, a->O, b->y);
+    b->call.out[0] = matrix(FM_F32, s.out[0], s.out[1], b->y);
 }
 
 // Each product works on the next copy of the weights; with more than one, streaming the copy that is farthest away
@@ -144,7 +184,9 @@ fm_status fm__bench_linear(struct fm__pool *pool, const struct fm__bench_linear_
                            struct fm__bench_linear *out, struct fm_error *err)
 {
     struct bench b = {.args = args, .pool = pool};
-    const struct fm__linear_kernel kernel = fm__linear_kernel(args->dtype, args->act, args->level, args->N);
+    const struct fm__linear_kernel kernel = args->form == FM__BENCH_DW
+                                                ? fm__linear_dw_kernel(args->act, args->level)
+                                                : fm__linear_kernel(args->dtype, args->act, args->level, args->N);
     memset(out, 0, sizeof *out);
     if (!kernel.run) return FM_OK;
     if (args->N < 1 || !fm__pack_bytes(args->dtype, args->O, args->K) || !fm_dtype_row_bytes(args->act, args->K))
@@ -162,12 +204,13 @@ fm_status fm__bench_linear(struct fm__pool *pool, const struct fm__bench_linear_
         out->kernel = kernel.name;
         measure(&b, out);
         out->gops = 2e-9 * (double)args->N * (double)args->O * (double)args->K / out->seconds;
-        out->gb_per_s = 1e-9 * (double)fm__pack_bytes(args->dtype, args->O, args->K) / out->seconds;
+        out->gb_per_s = 1e-9 * (double)b.weight_bytes / out->seconds;
     }
     fm_buffer_unref(b.pages);
     fm__free(b.x);
     fm__free(b.y);
     fm__free(b.scales);
+    fm__free(b.values);
     fm__free(b.scratch);
     fm__free(b.workspace);
     return status;

@@ -42,7 +42,7 @@ static fm_status shape(struct fm__shape *s)
         return fm__fail(s->err, FM_E_SHAPE, "linear: x is %s, want f32, q8a, q8r or bf16", fm_dtype_info(x)->name);
     int t = s->attrs->linear.transpose_w;
     FM_TRY(int8_shape(s));
-    if (t) FM_TRY(fm__want_dtype(s, 0, FM_F32));
+    if (t && x != FM_BF16) FM_TRY(fm__want_dtype(s, 0, FM_F32));
     FM_TRY(fm__want_dim(s, 1, t ? 0 : 1, s->in[0]->dims[1]));
     int64_t o = s->in[1]->dims[t ? 1 : 0];
     if (s->n_in > 2 && s->in[2]) {

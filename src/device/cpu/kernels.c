@@ -18,9 +18,14 @@ typedef struct fm__kernel choose_fn(const struct fm__call *largest, int level);
 
 static struct fm__kernel choose_linear(const struct fm__call *largest, int level)
 {
-    if (largest->attrs && largest->attrs->linear.transpose_w) return (struct fm__kernel){0};
     const struct fm__linear_kernel k =
         fm__linear_kernel(largest->in[1].dtype, largest->in[0].dtype, level, largest->in[0].dims[0]);
+    return (struct fm__kernel){.name = k.name, .run = k.run, .workspace = k.workspace};
+}
+
+static struct fm__kernel choose_linear_dw(const struct fm__call *largest, int level)
+{
+    const struct fm__linear_kernel k = fm__linear_dw_kernel(largest->in[0].dtype, level);
     return (struct fm__kernel){.name = k.name, .run = k.run, .workspace = k.workspace};
 }
 
@@ -109,6 +114,7 @@ static struct fm__kernel choose_sum_squares(const struct fm__call *largest, int 
 
 static choose_fn *const chosen[FM__OP_COUNT] = {
     [FM__OP_LINEAR] = choose_linear,
+    [FM__OP_LINEAR_DW] = choose_linear_dw,
     [FM__OP_ATTENTION] = choose_attention,
     [FM__OP_KV_WRITE] = choose_kv_write,
     [FM__OP_ATTENTION_ROWS] = choose_attention_rows,

@@ -26,7 +26,10 @@ struct fm__linear_kernel {
 };
 
 // The best kernel at `level` (base/cpuinfo.h) for weights `dtype` and activations `act`, with n_rows rows at most.
+// Those of f32 and bf16 rows take transposed weights too.
 struct fm__linear_kernel fm__linear_kernel(fm_dtype dtype, fm_dtype act, int level, int64_t n_rows);
+// … and for linear_dw of x and dy `act`.
+struct fm__linear_kernel fm__linear_dw_kernel(fm_dtype act, int level);
 
 // Rows to q8a and q8r at `level`, never NULL: the bytes are those of the plain form at every level.
 fm__q8a_quantise_fn *fm__q8a_quantiser(int level);
@@ -39,6 +42,7 @@ enum { FM__LINEAR_TILE_ROWS = 32 };
 
 size_t fm__linear_q8a_amx_workspace(const struct fm__call *largest, int n_workers);
 size_t fm__linear_bf16_amx_workspace(const struct fm__call *largest, int n_workers);
+size_t fm__linear_dw_bf16_amx_workspace(const struct fm__call *largest, int n_workers);
 size_t fm__linear_i8_amx_workspace(const struct fm__call *largest, int n_workers);
 
 // Whether the dot product of bf16 is faster here than two multiply-adds in f32 (on Intel's cores with AMX it is half as
@@ -47,13 +51,15 @@ bool fm__linear_bf16_pays(void);
 
 #if defined(__x86_64__)
 fm__kernel_fn fm__linear_q8a_avx2, fm__linear_q8a_avx512, fm__linear_q8a_vnni, fm__linear_q8a_amx;
-fm__kernel_fn fm__linear_f32_avx2, fm__linear_f32_avx512;
+fm__kernel_fn fm__linear_f32_avx2, fm__linear_f32_avx512, fm__linear_dw_f32_avx2, fm__linear_dw_f32_avx512;
 fm__kernel_fn fm__linear_bf16_avx2, fm__linear_bf16_avx512, fm__linear_bf16_bf16, fm__linear_bf16_amx;
+fm__kernel_fn fm__linear_dw_bf16_avx2, fm__linear_dw_bf16_avx512, fm__linear_dw_bf16_bf16, fm__linear_dw_bf16_amx;
 fm__kernel_fn fm__linear_i8_avx2, fm__linear_i8_avx512, fm__linear_i8_vnni, fm__linear_i8_amx;
 fm__q8a_quantise_fn fm__q8a_quantise_row_avx2, fm__q8a_quantise_row_avx512;
 fm__q8r_quantise_fn fm__q8r_quantise_row_avx2, fm__q8r_quantise_row_avx512;
 #elif defined(__aarch64__)
-fm__kernel_fn fm__linear_q8a_neon, fm__linear_q8a_dotprod, fm__linear_q8a_i8mm, fm__linear_f32_neon;
+fm__kernel_fn fm__linear_q8a_neon, fm__linear_q8a_dotprod, fm__linear_q8a_i8mm;
+fm__kernel_fn fm__linear_f32_neon, fm__linear_dw_f32_neon;
 fm__q8a_quantise_fn fm__q8a_quantise_row_neon;
 #endif
 

@@ -11,3 +11,8 @@ void fm__linear_bf16_avx2(const struct fm__call *call, struct fm__worker *worker
 {
     linear_bf16(call, worker);
 }
+
+void fm__linear_dw_bf16_avx2(const struct fm__call *call, struct fm__worker *worker)
+{
+    linear_dw_bf16(call, worker);
+}

@@ -13,6 +13,11 @@ void fm__linear_bf16_bf16(const struct fm__call *call, struct fm__worker *worker
     linear_bf16(call, worker);
 }
 
+void fm__linear_dw_bf16_bf16(const struct fm__call *call, struct fm__worker *worker)
+{
+    linear_dw_bf16(call, worker);
+}
+
 // Sums of 12 chains, so that latency hides; returns the best of a few runs in seconds.
 #define BEST_SECONDS(STEP)                                                                     \
     double best = 1;                                                                           \

@@ -10,7 +10,9 @@
 #include "device/cpu/worker.h"
 
 struct linear {
-    int64_t N, O, K;
+    int64_t N, O, K; // rows and outputs of y, length of a sum
+    bool turned;     // outputs are W's columns, and sums run over its rows
+    bool x_turned;   // rows of the product are x's columns; x and W have the same type. Sums in slabs (ops/slabs.h)
     const uint8_t *x, *w, *residual; // residual NULL: none
     const float *bias;               // NULL: none
     const float *scale;              // of I8 weights, by output
@@ -27,9 +29,10 @@ static inline void linear_read(const struct fm__call *c, struct linear *l)
     const struct fm_tensor *x = &c->in[0], *w = &c->in[1], *y = &c->out[0];
     const struct fm_tensor *bias = c->n_in > 2 ? &c->in[2] : NULL, *residual = c->n_in > 3 ? &c->in[3] : NULL;
     memset(l, 0, sizeof *l);
+    l->turned = c->attrs && c->attrs->linear.transpose_w;
     l->N = y->dims[0];
-    l->O = w->dims[0];
-    l->K = w->dims[1];
+    l->O = w->dims[l->turned];
+    l->K = w->dims[!l->turned];
     l->x = x->data;
     l->w = w->data;
     l->y = y->data;
@@ -44,8 +47,29 @@ static inline void linear_read(const struct fm__call *c, struct linear *l)
     }
     l->dtype = w->dtype;
     l->packed = w->layout == FM__LAYOUT_PACK16;
-    l->group_bytes = fm__pack_group_bytes(w->dtype, l->K);
+    l->group_bytes = fm__pack_group_bytes(w->dtype, w->dims[1]);
     l->n_panels = (l->O + 15) / 16;
+}
+
+// dW = dy^T x as a product of dy's columns with x's: rows of W are its rows.
+static inline void linear_dw_read(const struct fm__call *c, struct linear *l)
+{
+    const struct fm_tensor *x = &c->in[0], *dy = &c->in[1], *dw = &c->out[0];
+    *l = (struct linear){
+        .N = dw->dims[0],
+        .O = dw->dims[1],
+        .K = x->dims[0],
+        .turned = true,
+        .x_turned = true,
+        .x = dy->data,
+        .w = x->data,
+        .y = dw->data,
+        .x_stride = (size_t)dy->strides[0],
+        .w_stride = (size_t)x->strides[0],
+        .y_stride = (size_t)dw->strides[0],
+        .dtype = x->dtype,
+        .n_panels = (dw->dims[1] + 15) / 16,
+    };
 }
 
 // The worker's share of the rows, [first, end): multiples of 32 but for the last.
@@ -72,16 +96,32 @@ struct linear_item {
     int64_t p, row, n_rows;
 };
 
+// n things in equal parts, multiples of `unit`, none larger than `most` (a multiple too).
+static inline int64_t linear_part(int64_t n, int64_t most, int64_t unit)
+{
+    const int64_t n_parts = (n + most - 1) / most, part = n_parts ? (n + n_parts - 1) / n_parts : most;
+    return (part + unit - 1) / unit * unit;
+}
+
 static inline struct linear_walk linear_walk(const struct linear *l, const struct fm__call *call,
                                              const struct fm__worker *worker, int64_t wide, int64_t item_rows)
 {
     const bool own = l->N >= LINEAR_OWN_ROWS * worker->count;
+    const struct linear_share rows = own ? linear_share(l, worker) : (struct linear_share){0, l->N};
     return (struct linear_walk){.call = call,
                                 .own = own,
-                                .rows = own ? linear_share(l, worker) : (struct linear_share){0, l->N},
+                                .rows = rows,
                                 .n_wide = (l->n_panels + wide - 1) / wide,
                                 .wide = wide,
-                                .item_rows = item_rows};
+                                .item_rows = linear_part(rows.end - rows.first, item_rows, 32)};
+}
+
+// Panels of an item: a multiple of `few`, up to `most`. Where workers share panels, narrow items make even shares.
+// Turned blocks must stay whole: 16 panels.
+static inline int64_t linear_wide(const struct linear *l, const struct fm__worker *worker, int64_t most, int64_t few)
+{
+    if (l->turned && (l->packed || fm_dtype_info(l->dtype)->block_elements > 1)) return most;
+    return l->N >= LINEAR_OWN_ROWS * worker->count ? linear_part(l->n_panels, most / few * few, few) : few;
 }
 
 // False when nothing is left.
@@ -109,14 +149,15 @@ static inline void linear_expect_y(const struct linear *l, int64_t p, int n_pane
         for (int i = 0; i < n_panels; i++) __builtin_prefetch(l->y + (size_t)r * l->y_stride + 64 * (p + i), 1);
 }
 
-// Columns [k, k + n) of panel p, packed; k and n are whole packed blocks but for a row's end. A matrix in rows order is
-// packed into `space` on the way.
+// Columns [k, k + n) of W's rows 16 p … 16 p + 15, packed; k and n are whole packed blocks but for a row's end. A
+// matrix in rows order is packed into `space` on the way.
 static inline const uint8_t *linear_columns(const struct linear *l, int64_t p, int64_t k, int64_t n, uint8_t *space)
 {
     const int64_t block = k / fm__pack_block_elements(l->dtype);
     if (l->packed) return l->w + (size_t)p * l->group_bytes + (size_t)block * fm__pack_block_bytes(l->dtype);
     const size_t at = (size_t)block * (fm__pack_block_bytes(l->dtype) / 16);
-    const int n_rows = l->O - 16 * p < 16 ? (int)(l->O - 16 * p) : 16;
+    const int64_t left = (l->turned ? l->K : l->O) - 16 * p;
+    const int n_rows = left < 16 ? (int)left : 16;
     fm__pack_columns(l->dtype, l->w + (size_t)(16 * p) * l->w_stride + at, l->w_stride, n_rows, n, space);
     return space;
 }
@@ -141,6 +182,34 @@ struct linear_tile {
     int64_t n;
     void *acc;
 };
+
+// A table `tiles` of them for 1, 2, 4 and F32_ROWS rows by 1 … F32_PANELS panels, made of an INLINE function of these.
+typedef void sum_tile_fn(const struct linear_tile *t);
+#define DEFINE_SUM_TILE(of, label, n_rows, n_panels)                   \
+    static void of##_##label##_##n_panels(const struct linear_tile *t) \
+    {                                                                  \
+        of(n_rows, n_panels, t);                                       \
+    }
+#define DEFINE_SUM_TILES(of, n_panels)  \
+    DEFINE_SUM_TILE(of, 1, 1, n_panels) \
+    DEFINE_SUM_TILE(of, 2, 2, n_panels) \
+    DEFINE_SUM_TILE(of, 4, 4, n_panels) \
+    DEFINE_SUM_TILE(of, all, F32_ROWS, n_panels)
+#define SUM_TILES(of, n_panels)                                                      \
+    {                                                                                \
+        of##_1_##n_panels, of##_2_##n_panels, of##_4_##n_panels, of##_all_##n_panels \
+    }
+#if F32_PANELS == 3
+#define SUM_TILES_OF(of)    \
+    DEFINE_SUM_TILES(of, 1) \
+    DEFINE_SUM_TILES(of, 2) \
+    DEFINE_SUM_TILES(of, 3) \
+    static sum_tile_fn *const tiles[3][4] = {SUM_TILES(of, 1), SUM_TILES(of, 2), SUM_TILES(of, 3)};
+#else
+#define SUM_TILES_OF(of)    \
+    DEFINE_SUM_TILES(of, 1) \
+    static sum_tile_fn *const tiles[1][4] = {SUM_TILES(of, 1)};
+#endif
 
 // What a kernel hands over: sums of rows of a panel, `stride` floats a row.
 struct linear_sums {

@@ -10,3 +10,8 @@ void fm__linear_f32_neon(const struct fm__call *call, struct fm__worker *worker)
 {
     linear_f32(call, worker);
 }
+
+void fm__linear_dw_f32_neon(const struct fm__call *call, struct fm__worker *worker)
+{
+    linear_dw_f32(call, worker);
+}

@@ -10,15 +10,18 @@
 
 enum { STEP = 64 };
 
-static const uint8_t *i8_panel(const struct gemm *g, int64_t p, int64_t step, int64_t n, uint8_t *to)
+static void i8_panels(const struct gemm *g, const struct gemm_piece *piece, const uint8_t **w)
 {
     const struct linear *l = g->l;
-    const int64_t k = STEP * step, columns = l->K - k < STEP * n ? l->K - k : STEP * n;
-    if (l->packed && columns == STEP * n) return linear_columns(l, p, k, columns, to);
-    memset(to, 0, (size_t)n * GEMM_TILE);
-    const uint8_t *from = linear_columns(l, p, k, columns, to);
-    if (from != to) memcpy(to, from, (size_t)columns * 16);
-    return to;
+    uint8_t *to = g->space;
+    const int64_t k = STEP * piece->step, n = l->K - k < STEP * piece->n ? l->K - k : STEP * piece->n;
+    for (int j = 0; j < piece->n_panels; j++, to += GEMM_PIECE_STEPS * GEMM_TILE) {
+        w[j] = linear_columns(l, piece->p + j, k, n, to);
+        if (n == STEP * piece->n) continue; // else the last tile is filled up with zeros
+        if (w[j] != to) memcpy(to, w[j], (size_t)n * 16);
+        memset(to + n * 16, 0, (size_t)(STEP * piece->n - n) * 16);
+        w[j] = to;
+    }
 }
 
 DEFINE_GEMM_BLOCK(i8_block, _tile_dpbssd)
@@ -47,8 +50,8 @@ void fm__linear_i8_amx(const struct fm__call *call, struct fm__worker *worker)
         .rows = call->workspace,
         .n_steps = (l.K + STEP - 1) / STEP,
         .row_bytes = (size_t)l.K,
-        .scratch = worker->scratch,
-        .sums = worker->scratch + 2 * GEMM_PIECE_STEPS * GEMM_TILE,
+        .space = worker->scratch + GEMM_SUMS_BYTES,
+        .sums = worker->scratch,
     };
-    gemm_run(&g, call, worker, &(struct gemm_kind){i8_panel, i8_block, finish});
+    gemm_run(&g, call, worker, &(struct gemm_kind){gemm_turn, i8_panels, i8_block, finish});
 }

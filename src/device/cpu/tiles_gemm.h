@@ -4,24 +4,32 @@
 // pack.h lays these types out.
 //
 // The rows are turned once for all outputs into the workspace: [row / 16][step][16 rows][64].
-// An item is two panels of outputs and ITEM_ROWS rows. Per piece of PIECE_STEPS steps, blocks of 32 rows × 32 outputs
-// are 2 × 2 tiles: four products for four loads, the panels (16 KB) and the rows (16 KB) in L1, the sums carried in
-// scratch.
+// An item is GEMM_PANELS panels of outputs and ITEM_ROWS rows. Per piece of PIECE_STEPS steps the rows (256 KB) and the
+// panels (128 KB) are in L2, two panels (16 KB) and 32 rows (16 KB) in L1; blocks of 32 rows × 32 outputs are 2 × 2
+// tiles: four products for four loads. The sums are carried in scratch. Those of a gradient go in slabs (ops/slabs.h),
+// which are the pieces: each starts from 0 and is added to what was before.
 #ifndef FM_DEVICE_CPU_TILES_GEMM_H
 #define FM_DEVICE_CPU_TILES_GEMM_H
 
 #include "device/cpu/linear_call.h"
 #include "device/cpu/tiles_amx.h"
 
-enum { GEMM_PIECE_STEPS = 8, GEMM_ITEM_ROWS = 512, GEMM_TILE = 1024, GEMM_WIDTH = 32 };
+enum { GEMM_PIECE_STEPS = 8, GEMM_ITEM_ROWS = 512, GEMM_TILE = 1024, GEMM_WIDTH = 32, GEMM_PANELS = 16 };
 
 struct gemm {
     const struct linear *l;
     uint8_t *rows;
     int64_t n_steps;
     size_t row_bytes; // of x, without what follows its elements
-    uint8_t *scratch; // | two panels | space of the panel source | and apart: sums |
-    void *sums;       // [GEMM_ITEM_ROWS][GEMM_WIDTH] f32 or int32
+    void *space;      // of the panel source
+    void *sums;       // [GEMM_PANELS / 2][GEMM_ITEM_ROWS][GEMM_WIDTH] f32 or int32
+};
+enum { GEMM_SUMS_BYTES = GEMM_PANELS / 2 * GEMM_ITEM_ROWS * GEMM_WIDTH * 4 };
+
+// Steps [step, step + n) of n_panels panels from panel p on.
+struct gemm_piece {
+    int64_t p, step, n;
+    int n_panels;
 };
 
 static const struct tile_config gemm_tiles = TILE_SHAPES(16, 64);
@@ -36,7 +44,8 @@ static inline size_t gemm_workspace(int64_t N, size_t row_bytes)
     return (size_t)gemm_rows(N) * ((row_bytes + 63) / 64 * 64);
 }
 
-// rows r … r + 15; missing ones, and columns beyond the last, become zeros
+// Rows r … r + 15 to tiles; missing ones, and columns beyond the last, become zeros.
+typedef void gemm_turn_fn(const struct gemm *g, int64_t r);
 static inline void gemm_turn(const struct gemm *g, int64_t r)
 {
     const struct linear *l = g->l;
@@ -53,8 +62,8 @@ static inline void gemm_turn(const struct gemm *g, int64_t r)
     }
 }
 
-// The tiles of n steps of panel p: in place, or written to `to`.
-typedef const uint8_t *gemm_panel_fn(const struct gemm *g, int64_t p, int64_t step, int64_t n, uint8_t *to);
+// Where the tiles of each panel of a piece lie.
+typedef void gemm_panels_fn(const struct gemm *g, const struct gemm_piece *piece, const uint8_t **w);
 // sums[32][32] = (first ? 0 : sums) + two strips of rows times two panels
 typedef void gemm_block_fn(const uint8_t *x, size_t strip, const uint8_t *const w[2], int64_t n, int first, void *sums);
 
@@ -95,28 +104,54 @@ typedef void gemm_block_fn(const uint8_t *x, size_t strip, const uint8_t *const 
 typedef void gemm_finish_fn(const struct gemm *g, int64_t p, int64_t row, int64_t n_rows, void *sums);
 
 struct gemm_kind {
-    gemm_panel_fn *panel;
+    gemm_turn_fn *turn;
+    gemm_panels_fn *panels;
     gemm_block_fn *block;
     gemm_finish_fn *finish;
 };
 
-// Rows [row, row + n_rows) of two panels from p on (the second may not exist: its sums mean nothing).
-static inline void gemm_item(const struct gemm *g, const struct gemm_kind *k, int64_t p, int64_t row, int64_t n_rows)
+// sums[32][32] += a slab's, or become these
+static inline void gemm_add_slab(float *sums, const float *slab, bool first)
 {
+    for (int i = 0; i < 32 * GEMM_WIDTH; i += VL)
+        vf_store(sums + i, vf_add(first ? vf_zero() : vf_load(sums + i), vf_load(slab + i)));
+}
+
+// A piece of two panels (the second may not exist: its sums mean nothing) times the rows of an item.
+static inline void gemm_pair(const struct gemm *g, const struct gemm_kind *k, const struct gemm_piece *pair,
+                             const struct linear_item *item, const uint8_t *const w[2])
+{
+    _Alignas(64) float slab[32 * GEMM_WIDTH];
     const size_t strip = (size_t)g->n_steps * GEMM_TILE;
-    const int n_panels = p + 1 < g->l->n_panels ? 2 : 1;
+    const bool first = pair->step == 0, last = pair->step + pair->n >= g->n_steps;
+    float *sums = (float *)g->sums + (pair->p - item->p) / 2 * GEMM_ITEM_ROWS * GEMM_WIDTH;
+    for (int64_t r = 0; r < item->n_rows; r += 32, sums += 32 * GEMM_WIDTH) {
+        const int64_t n_here = item->n_rows - r < 32 ? item->n_rows - r : 32;
+        const uint8_t *x = g->rows + (size_t)((item->row + r) / 16) * strip + (size_t)pair->step * GEMM_TILE;
+        if (last) linear_expect_y(g->l, pair->p, pair->n_panels, item->row + r, n_here);
+        if (g->l->x_turned) {
+            k->block(x, strip, w, pair->n, true, slab);
+            gemm_add_slab(sums, slab, first);
+        } else {
+            k->block(x, strip, w, pair->n, first, sums);
+        }
+        for (int i = 0; i < pair->n_panels && last; i++)
+            k->finish(g, pair->p + i, item->row + r, n_here, sums + 16 * i);
+    }
+}
+
+static inline void gemm_item(const struct gemm *g, const struct gemm_kind *k, const struct linear_item *item,
+                             int64_t wide)
+{
+    const uint8_t *w[GEMM_PANELS];
+    const int n_panels = (int)(g->l->n_panels - item->p < wide ? g->l->n_panels - item->p : wide);
     for (int64_t s = 0; s < g->n_steps; s += GEMM_PIECE_STEPS) {
-        const bool last = s + GEMM_PIECE_STEPS >= g->n_steps;
-        const int64_t n = last ? g->n_steps - s : GEMM_PIECE_STEPS;
-        const uint8_t *w[2];
-        w[0] = w[1] = k->panel(g, p, s, n, g->scratch);
-        if (n_panels == 2) w[1] = k->panel(g, p + 1, s, n, g->scratch + GEMM_PIECE_STEPS * GEMM_TILE);
-        for (int64_t r = 0; r < n_rows; r += 32) {
-            const int64_t n_here = n_rows - r < 32 ? n_rows - r : 32;
-            float *sums = (float *)g->sums + GEMM_WIDTH * r;
-            if (last) linear_expect_y(g->l, p, n_panels, row + r, n_here);
-            k->block(g->rows + (size_t)((row + r) / 16) * strip + (size_t)s * GEMM_TILE, strip, w, n, s == 0, sums);
-            for (int i = 0; i < n_panels && last; i++) k->finish(g, p + i, row + r, n_here, sums + 16 * i);
+        const int64_t n = g->n_steps - s < GEMM_PIECE_STEPS ? g->n_steps - s : GEMM_PIECE_STEPS;
+        k->panels(g, &(struct gemm_piece){item->p, s, n, n_panels}, w);
+        for (int j = 0; j < n_panels; j += 2) {
+            const int both = n_panels - j < 2 ? 1 : 2;
+            gemm_pair(g, k, &(struct gemm_piece){item->p + j, s, n, both}, item,
+                      (const uint8_t *[]){w[j], w[j + both - 1]});
         }
     }
 }
@@ -126,11 +161,12 @@ static inline void gemm_run(const struct gemm *g, const struct fm__call *call, s
                             const struct gemm_kind *k)
 {
     const struct linear_share share = linear_share(g->l, worker);
-    struct linear_walk walk = linear_walk(g->l, call, worker, 2, GEMM_ITEM_ROWS);
-    for (int64_t r = share.first; r < gemm_rows(share.end); r += 16) gemm_turn(g, r);
+    const int64_t wide = linear_wide(g->l, worker, GEMM_PANELS, 2);
+    struct linear_walk walk = linear_walk(g->l, call, worker, wide, GEMM_ITEM_ROWS);
+    for (int64_t r = share.first; r < gemm_rows(share.end); r += 16) k->turn(g, r);
     if (!walk.own && worker->count > 1) fm__worker_barrier(worker);
     tiles_load(&gemm_tiles);
-    for (struct linear_item i; linear_next(&walk, &i);) gemm_item(g, k, i.p, i.row, i.n_rows);
+    for (struct linear_item i; linear_next(&walk, &i);) gemm_item(g, k, &i, wide);
     _tile_release();
 }
 

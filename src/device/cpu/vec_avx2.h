@@ -75,6 +75,29 @@ INLINE vf vf_bits(vi v)
     return _mm256_castsi256_ps(v);
 }
 
+// VL / 4 quads of f32, of rows `stride` bytes apart; pairs of elements of a and b, pairs of pairs, within each quad
+INLINE vf vf_quads(const void *p, size_t stride)
+{
+    const vf v = _mm256_castps128_ps256(_mm_loadu_ps(p));
+    return _mm256_insertf128_ps(v, _mm_loadu_ps((const float *)((const char *)p + stride)), 1);
+}
+INLINE vf vf_low(vf a, vf b)
+{
+    return _mm256_unpacklo_ps(a, b);
+}
+INLINE vf vf_high(vf a, vf b)
+{
+    return _mm256_unpackhi_ps(a, b);
+}
+INLINE vf vf_low_pairs(vf a, vf b)
+{
+    return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+}
+INLINE vf vf_high_pairs(vf a, vf b)
+{
+    return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+}
+
 INLINE vi vi_zero(void)
 {
     return _mm256_setzero_si256();

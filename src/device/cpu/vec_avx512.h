@@ -82,6 +82,32 @@ INLINE vf vf_bits(vi v)
     return _mm512_castsi512_ps(v);
 }
 
+// VL / 4 quads of f32, of rows `stride` bytes apart; pairs of elements of a and b, pairs of pairs, within each quad
+INLINE vf vf_quads(const void *p, size_t stride)
+{
+    const char *at = p;
+    vf v = _mm512_castps128_ps512(_mm_loadu_ps((const float *)at));
+    v = _mm512_insertf32x4(v, _mm_loadu_ps((const float *)(at + stride)), 1);
+    v = _mm512_insertf32x4(v, _mm_loadu_ps((const float *)(at + 2 * stride)), 2);
+    return _mm512_insertf32x4(v, _mm_loadu_ps((const float *)(at + 3 * stride)), 3);
+}
+INLINE vf vf_low(vf a, vf b)
+{
+    return _mm512_unpacklo_ps(a, b);
+}
+INLINE vf vf_high(vf a, vf b)
+{
+    return _mm512_unpackhi_ps(a, b);
+}
+INLINE vf vf_low_pairs(vf a, vf b)
+{
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+}
+INLINE vf vf_high_pairs(vf a, vf b)
+{
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+}
+
 INLINE vi vi_zero(void)
 {
     return _mm512_setzero_si512();

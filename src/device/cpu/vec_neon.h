@@ -58,6 +58,29 @@ INLINE vf vf_neg(vf v)
     return vnegq_f32(v);
 }
 
+// VL / 4 quads of f32, of rows `stride` bytes apart; pairs of elements of a and b, pairs of pairs, within each quad
+INLINE vf vf_quads(const void *p, size_t stride)
+{
+    (void)stride;
+    return vld1q_f32(p);
+}
+INLINE vf vf_low(vf a, vf b)
+{
+    return vzip1q_f32(a, b);
+}
+INLINE vf vf_high(vf a, vf b)
+{
+    return vzip2q_f32(a, b);
+}
+INLINE vf vf_low_pairs(vf a, vf b)
+{
+    return vreinterpretq_f32_f64(vzip1q_f64(vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b)));
+}
+INLINE vf vf_high_pairs(vf a, vf b)
+{
+    return vreinterpretq_f32_f64(vzip2q_f64(vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b)));
+}
+
 INLINE vi vi_zero(void)
 {
     return vdupq_n_s32(0);
@@ -127,6 +150,10 @@ INLINE vb vb_left(vb v, int n, int mask)
 INLINE vb vb_lookup(const int8_t table[16], vb index)
 {
     return vreinterpretq_s32_s8(vqtbl1q_s8(vld1q_s8(table), vreinterpretq_u8_s32(index)));
+}
+INLINE vf vf_bits(vi v)
+{
+    return vreinterpretq_f32_s32(v);
 }
 INLINE vf vf_from_bf16_pair(const void *p, int odd)
 {
