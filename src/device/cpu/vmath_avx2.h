@@ -122,6 +122,37 @@ V16 v16 v16_swap_pairs(v16 v)
 {
     return (v16){_mm256_permute_ps(v.a, 0xb1), _mm256_permute_ps(v.b, 0xb1)};
 }
+// Lane i of r[j] becomes lane j of r[i], eight of eight.
+V16 void turn8(__m256 r[8])
+{
+    __m256 t[8], u[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) { // of rows 4g … 4g + 3: u[4g + c] holds columns c and 4 + c
+        const int from = i / 4 * 4 + i / 2 % 2;
+        u[i] = _mm256_shuffle_ps(t[from], t[from + 2], 0x44);
+        u[i + 1] = _mm256_shuffle_ps(t[from], t[from + 2], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        r[c] = _mm256_permute2f128_ps(u[c], u[4 + c], 0x20);
+        r[4 + c] = _mm256_permute2f128_ps(u[c], u[4 + c], 0x31);
+    }
+}
+V16 void v16_turn(v16 r[16])
+{
+    __m256 q[4][8]; // quarters: rows below 8 and from 8 on, of lanes below 8; the same of lanes from 8 on
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) q[0][i] = r[i].a, q[1][i] = r[8 + i].a, q[2][i] = r[i].b, q[3][i] = r[8 + i].b;
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) turn8(q[i]);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) r[i] = (v16){q[0][i], q[1][i]}, r[8 + i] = (v16){q[2][i], q[3][i]};
+}
 
 V16 __m256d low_pd(__m256 v)
 {

@@ -114,6 +114,32 @@ V16 v16 v16_swap_pairs(v16 v)
 {
     return _mm512_permute_ps(v, 0xb1);
 }
+// Lane i of r[j] becomes lane j of r[i].
+V16 void v16_turn(v16 r[16])
+{
+    v16 t[16], u[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) { // of rows 4g … 4g + 3: u[4g + c] holds columns c, 4 + c, 8 + c, 12 + c
+        const int from = i / 4 * 4 + i / 2 % 2;
+        u[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[from]), _mm512_castps_pd(t[from + 2])));
+        u[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[from]), _mm512_castps_pd(t[from + 2])));
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        const v16 even0 = _mm512_shuffle_f32x4(u[c], u[4 + c], 0x88), odd0 = _mm512_shuffle_f32x4(u[c], u[4 + c], 0xdd);
+        const v16 even1 = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0x88);
+        const v16 odd1 = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0xdd);
+        r[c] = _mm512_shuffle_f32x4(even0, even1, 0x88);
+        r[4 + c] = _mm512_shuffle_f32x4(odd0, odd1, 0x88);
+        r[8 + c] = _mm512_shuffle_f32x4(even0, even1, 0xdd);
+        r[12 + c] = _mm512_shuffle_f32x4(odd0, odd1, 0xdd);
+    }
+}
 
 V16 d16 d16_set1(double x)
 {

@@ -153,6 +153,35 @@ V16 v16 v16_swap_pairs(v16 v)
 {
     return (v16){EACH_4_OF_1(vrev64q_f32, v)};
 }
+// Lane i of r[j] becomes lane j of r[i], four of four.
+V16 void turn4(float32x4_t *r0, float32x4_t *r1, float32x4_t *r2, float32x4_t *r3)
+{
+    const float64x2_t t0 = vreinterpretq_f64_f32(vtrn1q_f32(*r0, *r1)),
+                      t1 = vreinterpretq_f64_f32(vtrn2q_f32(*r0, *r1));
+    const float64x2_t t2 = vreinterpretq_f64_f32(vtrn1q_f32(*r2, *r3)),
+                      t3 = vreinterpretq_f64_f32(vtrn2q_f32(*r2, *r3));
+    *r0 = vreinterpretq_f32_f64(vtrn1q_f64(t0, t2)), *r1 = vreinterpretq_f32_f64(vtrn1q_f64(t1, t3));
+    *r2 = vreinterpretq_f32_f64(vtrn2q_f64(t0, t2)), *r3 = vreinterpretq_f32_f64(vtrn2q_f64(t1, t3));
+}
+V16 void v16_turn(v16 r[16])
+{
+    v16 x[16];
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) { // blocks of rows i … i + 3, each in its place
+        turn4(&r[i].a, &r[i + 1].a, &r[i + 2].a, &r[i + 3].a);
+        turn4(&r[i].b, &r[i + 1].b, &r[i + 2].b, &r[i + 3].b);
+        turn4(&r[i].c, &r[i + 1].c, &r[i + 2].c, &r[i + 3].c);
+        turn4(&r[i].d, &r[i + 1].d, &r[i + 2].d, &r[i + 3].d);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) { // then the blocks change places
+        x[i] = (v16){r[i].a, r[4 + i].a, r[8 + i].a, r[12 + i].a};
+        x[4 + i] = (v16){r[i].b, r[4 + i].b, r[8 + i].b, r[12 + i].b};
+        x[8 + i] = (v16){r[i].c, r[4 + i].c, r[8 + i].c, r[12 + i].c};
+        x[12 + i] = (v16){r[i].d, r[4 + i].d, r[8 + i].d, r[12 + i].d};
+    }
+    for (int i = 0; i < 16; i++) r[i] = x[i];
+}
 
 V16 d16 d16_set1(double x)
 {
