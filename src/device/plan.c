@@ -459,7 +459,10 @@ void fm__plan_dump(const struct fm__plan *plan, FILE *to)
                 dump_place(plan, node->in[k], to);
         }
         fputs(") -> ", to);
-        for (int k = 0; k < node->n_out; k++) dump_place(plan, node->out[k], to);
+        for (int k = 0; k < node->n_out; k++) {
+            if (k) fputs(", ", to);
+            dump_place(plan, node->out[k], to);
+        }
         if (plan->steps[i].workspace_bytes)
             fprintf(to, " work=%zu@%zu", plan->steps[i].workspace_bytes, plan->steps[i].workspace_offset);
         fputc('\n', to);
