@@ -15,6 +15,8 @@
 #include "ops/op.h"
 #include "support/leaves.h"
 
+static const int32_t key[4] = {1, 2, 3, 0}; // of dropout
+
 struct shape {
     int layers;
     int64_t V, D, H, K, E, F, rows;
@@ -25,7 +27,7 @@ static const struct shape large = {12, 1000, 768, 12, 4, 64, 2048, 512};
 struct net {
     struct fm__graph *g;
     const struct shape *shape;
-    fm__val rows, weights[128];
+    fm__val rows, key, weights[128];
     int n_weights;
 };
 
@@ -43,6 +45,12 @@ static fm__val weight(struct net *n, const char *name, int layer, int64_t rows, 
     return n->weights[n->n_weights++] = w;
 }
 
+static fm__val dropped(struct net *n, fm__val x, int stream)
+{
+    const union fm__attrs attrs = {.dropout = {.p = 0.25f, .stream = stream}};
+    return add2(n, FM__OP_DROPOUT, x, n->key, &attrs);
+}
+
 static fm__val layer(struct net *n, int l, fm__val x)
 {
     const struct shape *s = n->shape;
@@ -57,11 +65,12 @@ static fm__val layer(struct net *n, int l, fm__val x)
     q = add2(n, FM__OP_ROPE, q, n->rows, &rope);
     k = add2(n, FM__OP_ROPE, k, n->rows, &rope);
     a = fm__graph_add(n->g, FM__OP_ATTENTION_ROWS, 4, (fm__val[]){q, k, v, n->rows}, &attend);
-    x = add2(n, FM__OP_ADD, x, add2(n, FM__OP_LINEAR, a, weight(n, "o", l, s->D, s->H * s->E), NULL), NULL);
+    a = add2(n, FM__OP_LINEAR, a, weight(n, "o", l, s->D, s->H * s->E), NULL);
+    x = add2(n, FM__OP_ADD, x, dropped(n, a, 3 * l), NULL);
     a = add2(n, FM__OP_RMSNORM, x, weight(n, "ffn_norm", l, 0, s->D), &norm);
     const fm__val gate = add2(n, FM__OP_LINEAR, a, weight(n, "gate", l, s->F, s->D), NULL);
     const fm__val up = add2(n, FM__OP_LINEAR, a, weight(n, "up", l, s->F, s->D), NULL);
-    a = add2(n, FM__OP_ACT_MUL, gate, up, &silu);
+    a = dropped(n, add2(n, FM__OP_ACT_MUL, gate, up, &silu), 3 * l + 1);
     return add2(n, FM__OP_ADD, x, add2(n, FM__OP_LINEAR, a, weight(n, "down", l, s->D, s->F), NULL), NULL);
 }
 
@@ -74,6 +83,7 @@ static struct net build(const struct shape *s)
     const fm__val tokens = fm__graph_leaf(n.g, FM__INPUT, "tokens", FM_I32, 1, (int64_t[]){FM__ROWS});
     const fm__val targets = fm__graph_leaf(n.g, FM__INPUT, "targets", FM_I32, 1, (int64_t[]){FM__ROWS});
     n.rows = fm__graph_leaf(n.g, FM__INPUT, "rows", FM_I32, 2, (int64_t[]){FM__ROWS, FM__ROW_FIELDS});
+    n.key = fm__graph_leaf(n.g, FM__INPUT, "key", FM_I32, 1, (int64_t[]){4});
     fm__val x = add2(&n, FM__OP_EMBED, weight(&n, "embedding", 0, s->V, s->D), tokens, NULL);
     for (int l = 0; l < s->layers; l++) x = layer(&n, l, x);
     x = add2(&n, FM__OP_RMSNORM, x, weight(&n, "output_norm", 0, 0, s->D), &norm);
@@ -143,7 +153,7 @@ static float *run(const struct net *n, struct fm__plan *plan, const struct test_
     }
     const float keep = 0;
     char name[16];
-    assert_ok(fm__plan_run(plan, count, (const void *[]){tokens, targets, rows, &keep}, &err), err);
+    assert_ok(fm__plan_run(plan, count, (const void *[]){tokens, targets, rows, key, &keep}, &err), err);
     float *all = malloc(gradient_floats(n) * sizeof *all), *to = all;
     *to++ = *(const float *)fm__plan_output(plan, 0);
     for (int i = 0; i < n->n_weights; i++) {
@@ -211,7 +221,7 @@ static void sums_are_those_of_the_gradients(void **state)
         memcpy(rows[i], ((int32_t[]){0, i, -1, i}), sizeof rows[i]);
     }
     struct fm__plan *plan = plan_of(&n, &leaves, 0);
-    assert_ok(fm__plan_run(plan, 12, (const void *[]){tokens, targets, rows}, &err), err);
+    assert_ok(fm__plan_run(plan, 12, (const void *[]){tokens, targets, rows, key}, &err), err);
     for (int i = 0; i < n.n_weights; i++) {
         const size_t bytes = fm_tensor_bytes(&plan->values[plan->graph->outputs[1 + i]].tensor);
         memcpy(to, fm__plan_output(plan, 1 + i), bytes);
@@ -223,7 +233,7 @@ static void sums_are_those_of_the_gradients(void **state)
     plan = plan_of(&n, &leaves, 0);
     for (int i = 0; i < 2; i++) {
         const float keep = (float)i;
-        assert_ok(fm__plan_run(plan, 12, (const void *[]){tokens, targets, rows, &keep}, &err), err);
+        assert_ok(fm__plan_run(plan, 12, (const void *[]){tokens, targets, rows, key, &keep}, &err), err);
     }
     int steps[FM__OP_COUNT] = {0};
     for (int i = 0; i < plan->n_steps; i++) steps[fm__plan_node(plan, i)->op]++;

@@ -165,6 +165,7 @@ static fm__val dying_input(const struct fm__plan *plan, const struct fm__plan_st
     for (int k = 0; k < node->n_in; k++) {
         const fm__val v = node->in[k];
         if (!(fm__op(node->op)->in_place[o] >> k & 1) || v == FM__NONE) continue;
+        if (plan->graph->values[v].alias_of != FM__NONE || plan->graph->values[v].replaced) continue;
         const struct fm__plan_value *p = &plan->values[v];
         if (p->place != FM__PLACE_ARENA || p->tensor.dtype != y->dtype || p->last != step->stage) continue;
         if (fm_tensor_bytes(&p->tensor) == fm_tensor_bytes(y) && last_readers[v] == 1) return v;

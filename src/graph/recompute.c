@@ -80,6 +80,14 @@ static bool is_early(const struct work *w, fm__val v)
     return value->node >= 0 && value->kind == FM__TEMP && !w->late[value->node];
 }
 
+// Running it twice would change a state twice.
+static bool changes_state(const struct fm__node *node)
+{
+    for (int k = 0; k < node->n_out; k++)
+        if (fm__op(node->op)->alias[k]) return true;
+    return false;
+}
+
 static void find_early_and_late(struct work *w)
 {
     const struct fm__graph *g = w->g;
@@ -152,7 +160,7 @@ static void cut(struct work *w, int step)
     for (int v = 0; v < g->n_values; v++) {
         if (!is_early(w, v)) continue;
         const int32_t node = g->values[v].node, last = w->last_early[v];
-        w->pinned[v] = (last >= 0 && w->segment[last] != w->segment[node]) || fm__op(g->nodes[node].op)->alias[0] != 0;
+        w->pinned[v] = (last >= 0 && w->segment[last] != w->segment[node]) || changes_state(&g->nodes[node]);
     }
     for (int i = 0; i < g->n_outputs; i++) w->pinned[g->outputs[i]] = 1;
 }

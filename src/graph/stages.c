@@ -119,11 +119,11 @@ static bool move_later(const struct fm__graph *g, int64_t rows, int32_t *stage_o
     unsigned char *output = found ? fm__calloc((size_t)g->n_values + 1, 1) : NULL;
     for (int i = 0; output && i < g->n_outputs; i++) output[g->outputs[i]] = 1;
     for (int i = g->n_nodes - 1; output && i >= 0; i--) {
-        if (fm__op(g->nodes[i].op)->alias[0]) continue;
         const int32_t stage = latest(g, &r, stage_of, i);
-        bool wanted = false; // an output is alive to the end: nothing to gain but trouble
-        for (int k = 0; k < g->nodes[i].n_out; k++) wanted |= output[g->nodes[i].out[k]];
-        if (stage > stage_of[i] && !wanted && gain(g, &r, stage_of, i, stage, rows) > 0) stage_of[i] = stage;
+        bool fixed = false; // an output is alive to the end: nothing to gain; a state's turn is not ours to move
+        for (int k = 0; k < g->nodes[i].n_out; k++)
+            fixed |= output[g->nodes[i].out[k]] || fm__op(g->nodes[i].op)->alias[k];
+        if (stage > stage_of[i] && !fixed && gain(g, &r, stage_of, i, stage, rows) > 0) stage_of[i] = stage;
     }
     fm__free(r.first);
     fm__free(r.list);

@@ -62,6 +62,7 @@ const struct fm__op fm__op_dropout = {
     .n_out = 1,
     .shape = shape,
     .gradient = gradient,
+    .in_place = {1},
     .reference = reference,
     .print = print,
 };
