@@ -432,6 +432,24 @@ static void buckets_hold_like_lengths(void **state)
     assert_false(rising); // steps are shuffled
 }
 
+// The same by the plain definition: the longest first (equal ones in order), each into the first bin that holds it.
+static void check_first_fit(const struct fm__packer *p, const uint32_t *rows, int n, int64_t most)
+{
+    int64_t fill[512] = {0};
+    bool done[512] = {false};
+    for (;;) {
+        int next = -1;
+        for (int i = 0; i < n; i++)
+            if (!done[i] && p->bin[i] != FM__NO_BIN && (next < 0 || rows[i] > rows[next])) next = i;
+        if (next < 0) return;
+        uint32_t bin = 0;
+        while (fill[bin] + rows[next] > most) bin++;
+        assert_int_equal(p->bin[next], bin);
+        fill[bin] += rows[next];
+        done[next] = true;
+    }
+}
+
 static void packing_wastes_little_and_deals_evenly(void **state)
 {
     (void)state;
@@ -448,11 +466,14 @@ static void packing_wastes_little_and_deals_evenly(void **state)
             int64_t fill[N] = {0};
             assert_ok(fm__pack(&p, &(struct fm__pack_args){rows, N, MOST, r, RANKS}, &err), err);
             loads[r] = 0;
-            for (int i = 0; i < N; i++) {
-                if (p.bin[i] == FM__NO_BIN) continue;
-                assert_true(p.bin[i] < p.n_bins);
-                fill[p.bin[i]] += rows[i], loads[r] += rows[i], owners[i]++;
-            }
+            for (size_t b = 0; b < p.n_bins; b++)
+                for (uint32_t k = p.start[b]; k < p.start[b + 1]; k++) {
+                    uint32_t i = p.member[k];
+                    assert_int_equal(p.bin[i], b);
+                    assert_true(k == p.start[b] || i > p.member[k - 1]);
+                    fill[b] += rows[i], loads[r] += rows[i], owners[i]++;
+                }
+            check_first_fit(&p, rows, N, MOST);
             for (size_t b = 0; b < p.n_bins; b++) assert_true(fill[b] > 0 && fill[b] <= MOST);
             // first-fit decreasing needs at most 11/9 of the bins and one more (Johnson 1973)
             assert_true((double)p.n_bins <= 11.0 / 9 * ceil((double)loads[r] / MOST) + 1);

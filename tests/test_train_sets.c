@@ -153,11 +153,70 @@ static void a_real_template(void **state)
     fm_gguf_close(gguf);
 }
 
+// Templates of published models on one conversation: both turns are found. (Others of the folder want tools.)
+static void published_templates(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"CohereForAI-c4ai-command-r7b-12-2024-tool_use",
+                                        "Qwen-Qwen2.5-7B-Instruct",
+                                        "deepseek-ai-DeepSeek-R1-Distill-Llama-8B",
+                                        "google-gemma-2-2b-it",
+                                        "llama-cpp-deepseek-r1",
+                                        "meetkai-functionary-medium-v3.1",
+                                        "meetkai-functionary-medium-v3.2",
+                                        "meta-llama-Llama-3.1-8B-Instruct",
+                                        "meta-llama-Llama-3.3-70B-Instruct",
+                                        "microsoft-Phi-3.5-mini-instruct",
+                                        "mistralai-Mistral-Nemo-Instruct-2407"};
+    if (!unpack("gguf-vocabs")) skip();
+    struct fm_tokenizer *tok = test_byte_tokenizer();
+    const char *path = test_write_text(
+        "published.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}, {\"role\": \"assistant\", "
+                           "\"content\": \"Hi, you.\"}, {\"role\": \"user\", \"content\": \"Bye\"}, {\"role\": "
+                           "\"assistant\", \"content\": \"So long!\"}]}\n");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char file[600];
+        size_t n;
+        snprintf(file, sizeof file, "%s/gguf-vocabs/models/templates/%s.jinja", test_tmpdir(), names[i]);
+        char *text = (char *)test_read_file(file, &n);
+        struct fm__data_opts opts = {.kind = FM__DATA_CHAT,
+                                     .paths = &path,
+                                     .n_paths = 1,
+                                     .tok = tok,
+                                     .length = 4000,
+                                     .chat_template = text,
+                                     .n_chat_template = n};
+        struct fm__loader_opts walk = {.rows = 4000, .batch = 1};
+        struct fm__microbatch mb = test_microbatch(4000, 0);
+        struct fm__dataset *data;
+        struct fm__loader *loader;
+        struct fm_error err = {0};
+        assert_ok(fm__dataset_open(&opts, &data, &err), err);
+        assert_int_equal(fm__dataset_counts(data)->turns, 2);
+        assert_ok(fm__loader_new(data, &walk, &loader, &err), err);
+        assert_ok(fm__loader_next(loader, &mb, &err), err);
+        const char *got = test_predicted(tok, &mb, 0), *second = strstr(got, "…");
+        const char *first_text = strstr(got, "Hi, you."), *second_text = strstr(got, "So long!");
+        if (!second || !first_text || !second_text || first_text > second || second_text < second || strstr(got, "Bye"))
+            fail_msg("%s: \"%s\"", names[i], got);
+        fm__loader_free(loader);
+        fm__dataset_close(data);
+        test_microbatch_deinit(&mb);
+        free(text);
+    }
+    fm_tokenizer_free(tok);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sst2),  cmocka_unit_test(agnews),      cmocka_unit_test(banking77),
-        cmocka_unit_test(mnist), cmocka_unit_test(shakespeare), cmocka_unit_test(a_real_template),
+        cmocka_unit_test(sst2),
+        cmocka_unit_test(agnews),
+        cmocka_unit_test(banking77),
+        cmocka_unit_test(mnist),
+        cmocka_unit_test(shakespeare),
+        cmocka_unit_test(a_real_template),
+        cmocka_unit_test(published_templates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -430,9 +430,10 @@ fm_status fm__loader_next(struct fm__loader *l, struct fm__microbatch *mb, struc
         return fm__fail(err, FM_E_ARG, "arrays of %" PRId64 " rows for micro-batches of %" PRId64, mb->cap,
                         l->opts.rows);
     FM_TRY(prepare_step(l, err));
-    for (size_t i = 0; i < l->n_step; i++) {
-        if (l->packer.bin[i] != (uint32_t)l->at.micro) continue;
-        fm_status status = add_sample(l, mb, l->order[(size_t)l->at.sample + i], err);
+    const struct fm__packer *p = &l->packer;
+    size_t first = p->n_bins ? p->start[l->at.micro] : 0, end = p->n_bins ? p->start[l->at.micro + 1] : 0;
+    for (size_t i = first; i < end; i++) {
+        fm_status status = add_sample(l, mb, l->order[(size_t)l->at.sample + p->member[i]], err);
         if (status != FM_OK) {
             l->packed_at = -1; // the next call looks at the files anew
             empty(mb);

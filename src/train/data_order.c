@@ -70,18 +70,29 @@ void fm__data_bucket(const struct fm__bucket_args *a)
 
 // --- packing ---
 
-static fm_status reserve(struct fm__packer *p, size_t n, struct fm_error *err)
+// The least power of two that is n or more.
+static size_t leaves_of(size_t n)
 {
-    if (n <= p->cap) return FM_OK;
+    size_t leaves = 1;
+    while (leaves < n) leaves *= 2;
+    return leaves;
+}
+
+static fm_status reserve(struct fm__packer *p, size_t n, size_t n_ranks, struct fm_error *err)
+{
+    if (n <= p->cap && n_ranks <= p->cap_ranks) return FM_OK;
     fm__packer_deinit(p);
     p->keys = fm__calloc(n, sizeof *p->keys);
     p->bin = fm__calloc(n, sizeof *p->bin);
-    p->fill = fm__calloc(n, sizeof *p->fill);
-    if (!p->keys || !p->bin || !p->fill) {
+    p->member = fm__calloc(n, sizeof *p->member);
+    p->start = fm__calloc(n + 1, sizeof *p->start);
+    p->tree = fm__calloc(2 * leaves_of(n), sizeof *p->tree);
+    p->load = fm__calloc(n_ranks, sizeof *p->load);
+    if (!p->keys || !p->bin || !p->member || !p->start || !p->tree || !p->load) {
         fm__packer_deinit(p);
-        return fm__fail_nomem(err, "packing of a step", n * (sizeof *p->keys + sizeof *p->bin + sizeof *p->fill));
+        return fm__fail_nomem(err, "packing of a step", n * (sizeof *p->keys + 5 * sizeof *p->bin));
     }
-    p->cap = n;
+    p->cap = n, p->cap_ranks = n_ranks;
     return FM_OK;
 }
 
@@ -89,44 +100,70 @@ void fm__packer_deinit(struct fm__packer *p)
 {
     fm__free(p->keys);
     fm__free(p->bin);
-    fm__free(p->fill);
+    fm__free(p->member);
+    fm__free(p->start);
+    fm__free(p->tree);
+    fm__free(p->load);
     *p = (struct fm__packer){0};
 }
 
-// The rank of least rows so far takes the next longest sample; marks those of other ranks. fill: n_ranks … are used.
-static void deal(struct fm__packer *p, const struct fm__pack_args *a, int64_t *load)
+// The rank of least rows so far takes the next longest sample; those of other ranks are marked.
+static void deal(struct fm__packer *p, const struct fm__pack_args *a)
 {
-    memset(load, 0, (size_t)a->n_ranks * sizeof *load);
+    memset(p->load, 0, (size_t)a->n_ranks * sizeof *p->load);
     for (size_t i = 0; i < a->n; i++) {
         uint32_t sample = (uint32_t)p->keys[i];
         int least = 0;
         for (int r = 1; r < a->n_ranks; r++)
-            if (load[r] < load[least]) least = r;
-        load[least] += a->rows[sample];
+            if (p->load[r] < p->load[least]) least = r;
+        p->load[least] += a->rows[sample];
         p->bin[sample] = least == a->rank ? 0 : FM__NO_BIN;
     }
 }
 
+// The first bin that has the rows free, which are taken. Bins that are not open yet have `most`, so there is one.
+static uint32_t take_first_fit(uint32_t *tree, size_t leaves, uint32_t rows)
+{
+    size_t i = 1;
+    while (i < leaves) {
+        i *= 2;
+        if (tree[i] < rows) i++;
+    }
+    uint32_t bin = (uint32_t)(i - leaves);
+    tree[i] -= rows;
+    for (i /= 2; i > 0; i /= 2) tree[i] = tree[2 * i] > tree[2 * i + 1] ? tree[2 * i] : tree[2 * i + 1];
+    return bin;
+}
+
+// Lists the samples of each bin, by counting.
+static void list_members(struct fm__packer *p, size_t n)
+{
+    memset(p->start, 0, (p->n_bins + 1) * sizeof *p->start);
+    for (size_t i = 0; i < n; i++)
+        if (p->bin[i] != FM__NO_BIN) p->start[p->bin[i] + 1]++;
+    for (size_t b = 0; b < p->n_bins; b++) p->start[b + 1] += p->start[b];
+    for (size_t i = 0; i < n; i++)
+        if (p->bin[i] != FM__NO_BIN) p->member[p->start[p->bin[i]]++] = (uint32_t)i;
+    for (size_t b = p->n_bins; b > 0; b--) p->start[b] = p->start[b - 1]; // filling moved each to the next one's
+    p->start[0] = 0;
+}
+
 fm_status fm__pack(struct fm__packer *p, const struct fm__pack_args *a, struct fm_error *err)
 {
-    size_t n_ranks = (size_t)a->n_ranks;
-    FM_TRY(reserve(p, a->n > n_ranks ? a->n : n_ranks, err));
+    FM_TRY(reserve(p, a->n, (size_t)a->n_ranks, err));
     for (size_t i = 0; i < a->n; i++) p->keys[i] = (uint64_t)(UINT32_MAX - a->rows[i]) << 32 | i; // longest first
     qsort(p->keys, a->n, sizeof *p->keys, by_key);
-    deal(p, a, p->fill);
-    int64_t least = a->n ? a->rows[(uint32_t)p->keys[a->n - 1]] : 0;
-    size_t open = 0; // bins before it are full even for the shortest
+    deal(p, a);
+    size_t leaves = leaves_of(a->n);
+    for (size_t i = 1; i < 2 * leaves; i++) p->tree[i] = (uint32_t)a->most;
     p->n_bins = 0;
     for (size_t i = 0; i < a->n; i++) {
         uint32_t sample = (uint32_t)p->keys[i];
         if (p->bin[sample] == FM__NO_BIN) continue;
-        size_t bin = open;
-        while (bin < p->n_bins && p->fill[bin] + a->rows[sample] > a->most) bin++;
-        if (bin == p->n_bins) p->fill[p->n_bins++] = 0;
-        p->fill[bin] += a->rows[sample];
-        p->bin[sample] = (uint32_t)bin;
-        while (open < p->n_bins && p->fill[open] + least > a->most) open++;
+        p->bin[sample] = take_first_fit(p->tree, leaves, a->rows[sample]);
+        if (p->bin[sample] >= p->n_bins) p->n_bins = p->bin[sample] + 1;
     }
+    list_members(p, a->n);
     return FM_OK;
 }
 

@@ -32,12 +32,16 @@ void fm__data_bucket(const struct fm__bucket_args *args);
 
 #define FM__NO_BIN UINT32_MAX
 
-// Deals the samples of a step to ranks and packs those of one rank into micro-batches. Zeroed it is empty.
+// Deals the samples of a step to ranks and packs those of one rank into micro-batches, first-fit, longest first, in
+// O(n log n): a step may be a whole data set. Zeroed it is empty.
 struct fm__packer {
     uint64_t *keys;
-    uint32_t *bin; // of each sample: its micro-batch, or FM__NO_BIN: another rank's
-    int64_t *fill; // rows of each bin
-    size_t cap, n_bins;
+    uint32_t *bin;    // of each sample: its micro-batch, or FM__NO_BIN: another rank's
+    uint32_t *member; // samples of bin 0, of bin 1, …, each ascending
+    uint32_t *start;  // [n_bins + 1] where a bin's members begin
+    uint32_t *tree;   // free rows: of the bins, and above them the most below each node
+    int64_t *load;    // rows of each rank
+    size_t cap, cap_ranks, n_bins;
 };
 
 struct fm__pack_args {
