@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """fathom eval on tiny models: every task, its predictions scored again by scripts/score_predictions.py, reports, the same bytes
 however many examples run together, and bad sets of examples."""
+import hashlib
 import html.parser
 import json
 import os
@@ -141,9 +142,12 @@ class Eval(Command):
     def test_classify_by_head(self):
         model = self.path("head.gguf", with_head(LLAMA, 3, ["so so", "good", "bad"]))
         result, rows = self.scored("classify", CLASSIFY, model=model)
+        ended = [r["scores"] for r in rows]
         self.assertTrue(result["head"])
         self.assertEqual(result["labels"], ["so so", "good", "bad"])
-        # the head's weights read the hidden state's first three dimensions out
+        # the head's weights read the hidden state's first three dimensions out, behind the token that ends a text or without it
+        result, rows = self.scored("classify", CLASSIFY, "--end", "none", model=model)
+        self.assertNotEqual([r["scores"] for r in rows], ended)
         texts = "".join(c["text"] + "\n" for c in CLASSIFY)
         done = subprocess.run([BIN, "embed", "-m", model, "--lines", "--no-normalise", "--json"], input=texts.encode(), env=self.env,
                               capture_output=True, check=True)
@@ -153,13 +157,29 @@ class Eval(Command):
         self.assertFalse(self.scored("classify", CLASSIFY, "--zero-shot", model=model)[0]["head"])
         code, result = self.run_eval("classify", CLASSIFY + [{"text": "a", "label": "new"}], model=model)
         self.assertEqual(code, 6)
-        self.assertIn(":41: unknown label \"new\"", result["error"]["text"])
+        self.assertIn("unknown label \"new\"", result["error"]["text"])
+        self.assertIn(":41", result["error"]["text"])
         # labels without names take the head's places in order
         self.path("bare.gguf", with_head(LLAMA, 4, None))
         result = self.scored("classify", CLASSIFY, model=self.path("bare.gguf"))[0]
         self.assertEqual(result["labels"], ["bad", "good", "so so", "class 3"])
         self.path("small.gguf", with_head(LLAMA, 2, None))
         self.assertEqual(self.run_eval("classify", CLASSIFY, model=self.path("small.gguf"))[0], 8)
+
+    def test_tables(self):
+        # the same rows as JSON lines, TSV with a header, CSV with other columns: the same predictions but for the line
+        want = self.scored("classify", CLASSIFY)[1]
+        tsv = "sentence\tlabel\n" + "".join("%s\t%s\n" % (c["text"], c["label"]) for c in CLASSIFY)
+        csv = "".join('%d,"%s",%s\n' % (i, c["text"], c["label"]) for i, c in enumerate(CLASSIFY))
+        for name, text, args in (("set.tsv", tsv, ()), ("set.csv", csv, ("--text-column", "2", "--label-column", "3", "--header", "no"))):
+            out = self.path("table.jsonl")
+            code, result = self.run_eval("classify", text, "--predictions", out, *args, name=name)
+            self.assertEqual(code, 0, result)
+            with open(out, encoding="utf-8") as f:
+                got = [json.loads(line) for line in f]
+            self.assertEqual([r["line"] for r in got], [i + 1 + (name == "set.tsv") for i in range(len(CLASSIFY))])
+            self.assertEqual([dict(r, line=0) for r in got], [dict(r, line=0) for r in want])
+            self.assertEqual([r["hash"] for r in got], [hashlib.sha256(c["text"].encode()).hexdigest()[:16] for c in CLASSIFY])
 
     def test_regress(self):
         model = self.path("head.gguf", with_head(LLAMA, 1, None))
@@ -273,7 +293,13 @@ class Eval(Command):
             self.assertIn(why, result["error"]["text"])
             code, result = self.run_eval("choice", rows, "--skip-bad", "1")
             self.assertEqual((code, result["n"], result["skipped"]), (0, 1, 1))
-        for args, code in ((["classify", "", "x"], 2), (["choice", "\n\n"], 2), (["lambada", "word\n", "x"], 6)):
+        labelled = CLASSIFY[:3] + [{"text": "a"}]
+        code, result = self.run_eval("classify", labelled)
+        self.assertEqual(code, 6)
+        self.assertIn("set.jsonl:4", result["error"]["text"])
+        code, result = self.run_eval("classify", labelled, "--skip-bad", "1")
+        self.assertEqual((code, result["n"], result["skipped"]), (0, 3, 1))
+        for args, code in ((["classify", "", "x"], 6), (["choice", "\n\n"], 2), (["lambada", "word\n", "x"], 6)):
             self.assertEqual(self.run_eval(args[0], args[1], name="set.txt" if len(args) > 2 else "set.jsonl")[0], code, args)
         self.assertEqual(self.run_eval("regress", [{"text": "a", "label": "b"}])[0], 6)
         self.assertEqual(self.run_eval("choice", CHOICE, "--prompt", "no place")[0], 2)

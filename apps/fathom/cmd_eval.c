@@ -80,6 +80,29 @@ static size_t task_opts(struct fm_eval *e, struct fm_cli_opt *out)
          .out = &e->match,
          .help = "generate: when an answer is right; number: the last number in each is the same [exact]"},
         {.names = "--ignore-case", .type = FM_CLI_FLAG, .out = &e->ignore_case, .help = "generate: A is a"},
+        {.names = "--text-column",
+         .type = FM_CLI_STRS,
+         .arg = "NAME",
+         .out = &e->text_columns,
+         .help = "classify, regress: column of the text, a name or a number from 1; several are joined [text, "
+                 "sentence, …]"},
+        {.names = "--label-column",
+         .type = FM_CLI_STR,
+         .arg = "NAME",
+         .out = &e->label_column,
+         .help = "classify, regress: column of the label [label, category, …, else the last]"},
+        {.names = "--header",
+         .type = FM_CLI_CHOICE,
+         .arg = "X",
+         .choices = "auto|yes|no",
+         .out = &e->header,
+         .help = "classify, regress: whether the first row names the columns [auto]"},
+        {.names = "--end",
+         .type = FM_CLI_CHOICE,
+         .arg = "X",
+         .choices = "eos|none",
+         .out = &e->end,
+         .help = "classify, regress with a head: what texts end with, as in its training [eos]"},
         {.names = "--limit",
          .type = FM_CLI_I64,
          .arg = "N",
@@ -156,19 +179,22 @@ int fm_cmd_eval(int argc, char **argv)
     const char *files[2];
     struct fm_cli_list positionals = {files, FM_CLI_N(files), 0};
     struct fm_cli_opt model_opts[FM_CLI_MODEL_OPTS], run_opts[FM_CLI_RUN_OPTS], trace_opts[FM_CLI_TRACE_OPTS];
-    struct fm_cli_opt tasks[16], results[16];
+    struct fm_cli_opt tasks[24], results[16];
     e.stops = (struct fm_cli_list){e.stop_items, FM_EVAL_MAX_STOPS, 0};
+    e.text_columns = (struct fm_cli_list){e.text_items, FM__DATA_TEXT_COLUMNS, 0};
     fm__cli_engine_defaults(&e.args);
     struct fm_cli_spec spec = {
         .name = "eval",
         .summary = "how good a model is at a task: scores with intervals, predictions, a report",
         .args = "FILE",
-        .text = "FILE holds the examples, JSON lines: choice {context, choices, answer}, classify and regress\n"
-                "{text, label}, lambada and perplexity {text} (or plain text), generate {prompt, answer}.\n"
+        .text = "FILE holds the examples: labelled texts (CSV, TSV, JSON lines) for classify and regress, else JSON "
+                "lines:\n"
+                "choice {context, choices, answer}, lambada and perplexity {text} (or plain text), generate {prompt, "
+                "answer}.\n"
                 "classify takes the model's own classifier where it has one, else the likelihood of the labels.",
         .examples = "  fathom eval --task choice arc.jsonl --report arc.html\n"
                     "  fathom eval --task lambada lambada_test.jsonl --limit 500 --json\n"
-                    "  fathom eval --task classify reviews.jsonl --prompt 'Review: {text}\n"
+                    "  fathom eval --task classify reviews.tsv --prompt 'Review: {text}\n"
                     "Sentiment:' --predictions out.jsonl\n"
                     "  fathom eval --task generate gsm8k.jsonl --match number -n 256 --stop Question:\n",
         .groups = {{"Task", tasks, task_opts(&e, tasks)},

@@ -14,7 +14,7 @@
 #include "eval/answers.h"
 
 // Together at most this many rows of cache are set aside, and this many sessions: more do not fill steps any fuller.
-enum { MAX_CACHE_ROWS = 65536, MAX_TOGETHER = 128, STEP_ROWS = 512, PASSAGE = 1024 };
+enum { MAX_CACHE_ROWS = 65536, MAX_TOGETHER = 128, STEP_ROWS = 512, PASSAGE = 1024, LONGEST = 1 << 24 };
 
 bool fm__eval_uses_head(const struct fm_eval *e)
 {
@@ -62,24 +62,48 @@ static fm_status check_head(const struct fm_eval *e, struct fm_error *err)
     return FM_OK;
 }
 
+static bool is_labelled(const struct fm_eval *e)
+{
+    return e->task == FM__EVAL_CLASSIFY || e->task == FM__EVAL_REGRESS;
+}
+
+static int context_of(const struct fm_eval *e)
+{
+    return e->args.n_ctx ? e->args.n_ctx : e->engine.info.n_ctx_train;
+}
+
+// Texts with a label: as training reads them. The head's names, where it has some, are the labels.
+static fm_status read_labelled(struct fm_eval *e, struct fm_error *err)
+{
+    struct fm__labelled_args args = {.path = e->data,
+                                     .task = (enum fm__eval_task)e->task,
+                                     .tok = e->engine.tok,
+                                     .length = fm__eval_uses_head(e) ? context_of(e) : LONGEST,
+                                     .skip_bad = e->skip_bad,
+                                     .limit = e->limit,
+                                     .end = fm__eval_uses_head(e) ? (enum fm__data_end)e->end : FM__END_NONE};
+    for (size_t i = 0; i < e->text_columns.n; i++) args.columns.text[i] = e->text_items[i];
+    args.columns.label = e->label_column;
+    args.columns.header = (enum fm__data_header)e->header;
+    const char **labels = NULL;
+    if (e->task == FM__EVAL_CLASSIFY && e->classifier.labels) {
+        args.n_labels = e->classifier.n_classes;
+        labels = fm__calloc((size_t)args.n_labels, sizeof *labels);
+        if (!labels) return fm__fail_nomem(err, "labels", (size_t)args.n_labels * sizeof *labels);
+        for (int i = 0; i < args.n_labels; i++) labels[i] = e->classifier.labels[i].p;
+        args.labels = labels;
+    }
+    fm_status status = fm__labelled_read(&args, &e->examples, err);
+    fm__free(labels);
+    return status;
+}
+
 static fm_status read_examples(struct fm_eval *e, struct fm_error *err)
 {
     struct fm__examples_args args = {
         .path = e->data, .task = (enum fm__eval_task)e->task, .skip_bad = e->skip_bad, .limit = e->limit};
-    struct fm__text *labels = NULL;
-    if (e->task == FM__EVAL_CLASSIFY && e->classifier.labels) {
-        size_t n = (size_t)e->classifier.n_classes;
-        labels = fm__calloc(n, sizeof *labels);
-        if (!labels) return fm__fail_nomem(err, "labels", n * sizeof *labels);
-        for (size_t i = 0; i < n; i++)
-            labels[i] = (struct fm__text){(char *)(uintptr_t)e->classifier.labels[i].p, e->classifier.labels[i].n};
-        args.labels = labels;
-        args.n_labels = (int)n;
-    }
-    fm_status status = fm__examples_read(&args, &e->examples, err);
-    fm__free(labels);
-    if (status == FM_OK) status = check_head(e, err);
-    return status;
+    FM_TRY(is_labelled(e) ? read_labelled(e, err) : fm__examples_read(&args, &e->examples, err));
+    return check_head(e, err);
 }
 
 // A prompt as the first message of a conversation, up to where the model's answer begins.
@@ -128,7 +152,7 @@ static fm_status prepare(struct fm_eval *e, struct fm_error *err)
         [FM__EVAL_LAMBADA] = FM__AS_LAST_WORD, [FM__EVAL_PERPLEXITY] = FM__AS_PASSAGE,
         [FM__EVAL_GENERATE] = FM__AS_TEXT,     [FM__EVAL_REGRESS] = FM__AS_TEXT,
     };
-    int n_ctx = e->args.n_ctx ? e->args.n_ctx : e->engine.info.n_ctx_train;
+    int n_ctx = context_of(e);
     if (e->task == FM__EVAL_PERPLEXITY && !e->args.n_ctx && n_ctx > PASSAGE) n_ctx = PASSAGE;
     if (e->task == FM__EVAL_GENERATE && e->n_predict >= n_ctx)
         return fm__fail(err, FM_E_ARG, "-n %d: the context holds %d tokens", e->n_predict, n_ctx);

@@ -9,6 +9,7 @@
 #include "cli_trace.h"
 #include "eval/classifier.h"
 #include "eval/examples.h"
+#include "eval/labelled.h"
 #include "eval/match.h"
 #include "eval/outcomes.h"
 #include "eval/prepare.h"
@@ -20,7 +21,9 @@ struct fm_eval {
     int task, match, interval; // enum fm__eval_task, enum fm__match; 1: exact
     const char *data, *prompt, *delimiter, *predictions, *report, *log;
     const char *stop_items[FM_EVAL_MAX_STOPS];
-    struct fm_cli_list stops;
+    struct fm_cli_list stops, text_columns;
+    const char *text_items[FM__DATA_TEXT_COLUMNS], *label_column;
+    int header, end; // enum fm__data_header, enum fm__data_end
     bool json, ignore_case, zero_shot, chat;
     int n_predict, n_together, n_resamples;
     int64_t limit, skip_bad, seed;

@@ -13,7 +13,7 @@
 const char *const fm__eval_task_names[FM__EVAL_TASKS] = {"classify",   "choice",   "lambada",
                                                          "perplexity", "generate", "regress"};
 
-enum { MAX_CHOICES = 1024, MAX_LABELS = 65536 };
+enum { MAX_CHOICES = 1024 };
 static const size_t max_file = (size_t)4 << 30, max_line = (size_t)64 << 20;
 
 struct reading {
@@ -100,29 +100,15 @@ static fm_status cut_last_word(struct reading *r, const char *p, size_t n, struc
     return set_text(r, p + at - 1, n - at + 1, &e->answer);
 }
 
-static fm_status read_value(struct reading *r, const json_t *row, struct fm__example *e)
-{
-    FM_TRY(get_text(r, row, "text", false, &e->text));
-    const json_t *value = json_object_get(row, "label");
-    if (!json_is_number(value)) return fm__fail(r->err, FM_E_FORMAT, "\"label\" is no number");
-    e->value = json_number_value(value);
-    return FM_OK;
-}
-
 static fm_status read_object(struct reading *r, const json_t *row, struct fm__example *e)
 {
     if (!json_is_object(row)) return fm__fail(r->err, FM_E_FORMAT, "no JSON object");
     switch (r->args->task) {
     case FM__EVAL_CHOICE:
         return read_choice(r, row, e);
-    case FM__EVAL_REGRESS:
-        return read_value(r, row, e);
     case FM__EVAL_GENERATE:
         FM_TRY(get_text(r, row, "prompt", false, &e->text));
         return get_text(r, row, "answer", true, &e->answer);
-    case FM__EVAL_CLASSIFY:
-        FM_TRY(get_text(r, row, "text", false, &e->text));
-        return get_text(r, row, "label", true, &e->answer);
     case FM__EVAL_LAMBADA: {
         struct fm__text whole;
         FM_TRY(get_text(r, row, "text", false, &whole));
@@ -190,68 +176,6 @@ static fm_status read_lines(struct reading *r, bool json, const char *text, size
     return FM_OK;
 }
 
-static int by_bytes(const void *a, const void *b)
-{
-    const struct fm__text *x = a, *y = b;
-    int order = memcmp(x->p, y->p, x->n < y->n ? x->n : y->n);
-    return order ? order : (x->n > y->n) - (x->n < y->n);
-}
-
-int fm__examples_label(const struct fm__examples *examples, const char *p, size_t n)
-{
-    for (int i = 0; i < examples->n_labels; i++)
-        if (examples->labels[i].n == n && !memcmp(examples->labels[i].p, p, n)) return i;
-    return -1;
-}
-
-// Names that occur, each once, in order of their bytes.
-static fm_status collect_labels(struct reading *r)
-{
-    struct fm__examples *out = r->out;
-    out->labels = fm__arena_alloc(&out->arena, (size_t)(out->n ? out->n : 1) * sizeof *out->labels);
-    if (!out->labels) return fm__fail_nomem(r->err, "labels", (size_t)out->n * sizeof *out->labels);
-    for (int64_t i = 0; i < out->n; i++) out->labels[i] = out->items[i].answer;
-    qsort(out->labels, (size_t)out->n, sizeof *out->labels, by_bytes);
-    for (int64_t i = 0; i < out->n; i++)
-        if (!out->n_labels || by_bytes(&out->labels[out->n_labels - 1], &out->labels[i]))
-            out->labels[out->n_labels++] = out->labels[i];
-    if (out->n_labels > MAX_LABELS)
-        return fm__fail(r->err, FM_E_LIMIT, "%s: %d different labels, want at most %d", r->args->path, out->n_labels,
-                        MAX_LABELS);
-    return FM_OK;
-}
-
-static fm_status copy_labels(struct reading *r)
-{
-    struct fm__examples *out = r->out;
-    size_t n = (size_t)r->args->n_labels;
-    out->labels = fm__arena_alloc(&out->arena, n * sizeof *out->labels);
-    if (!out->labels) return fm__fail_nomem(r->err, "labels", n * sizeof *out->labels);
-    for (size_t i = 0; i < n; i++) FM_TRY(set_text(r, r->args->labels[i].p, r->args->labels[i].n, &out->labels[i]));
-    out->n_labels = r->args->n_labels;
-    return FM_OK;
-}
-
-// Gold answers become places. A label that is not among those given makes its row a bad one.
-static fm_status number_labels(struct reading *r)
-{
-    struct fm__examples *out = r->out;
-    FM_TRY(r->args->n_labels > 0 ? copy_labels(r) : collect_labels(r));
-    int64_t kept = 0;
-    for (int64_t i = 0; i < out->n; i++) {
-        struct fm__example *e = &out->items[i];
-        e->gold = fm__examples_label(out, e->answer.p, e->answer.n);
-        if (e->gold < 0) {
-            fm__fail(r->err, FM_E_FORMAT, "unknown label \"%.60s\", want one of %d", e->answer.p, out->n_labels);
-            FM_TRY(forgive(r, FM_E_FORMAT, e->line));
-            continue;
-        }
-        out->items[kept++] = *e;
-    }
-    out->n = kept;
-    return FM_OK;
-}
-
 static bool ends_with(const char *path, const char *ending)
 {
     size_t n = strlen(path), m = strlen(ending);
@@ -270,7 +194,6 @@ static fm_status read_all(struct reading *r, const char *text, size_t n)
     } else {
         FM_TRY(read_lines(r, json, text, n));
     }
-    if (args->task == FM__EVAL_CLASSIFY) FM_TRY(number_labels(r));
     if (!r->out->n)
         return fm__fail(r->err, FM_E_ARG, "%s: no example%s%s", args->path,
                         r->out->n_skipped ? "; the first row was bad: " : "", r->out->first_skipped);

@@ -3,13 +3,11 @@
 // and for perplexity, the whole file a text):
 //
 //     choice      {"context": "Question: … Answer:", "choices": ["red", "blue"], "answer": 1}   a place, or the choice
-//     classify    {"text": "…", "label": "positive"}       labels are names; numbers are names too
-//     regress     {"text": "…", "label": 3.5}
 //     lambada     {"text": "… the last word"}
 //     perplexity  {"text": "…"}
 //     generate    {"prompt": "…", "answer": "…"}
 //
-// Other members are ignored.
+// Other members are ignored. Labelled texts (classify, regress) come from eval/labelled.h.
 #ifndef FM_EVAL_EXAMPLES_H
 #define FM_EVAL_EXAMPLES_H
 
@@ -51,7 +49,7 @@ struct fm__example {
 struct fm__examples {
     struct fm__example *items;
     int64_t n, cap;
-    struct fm__text *labels; // classify: names in order of their bytes, or those given
+    struct fm__text *labels; // classify: names by place
     int n_labels;
     int64_t n_skipped;       // bad rows
     int64_t n_truncated;     // texts whose tokens were cut
@@ -60,20 +58,14 @@ struct fm__examples {
 };
 
 struct fm__examples_args {
-    const char *path; // "-": standard input
-    enum fm__eval_task task;
-    int64_t skip_bad; // this many bad rows are left out and counted; one more is an error
-    int64_t limit;    // only the first so many; 0: all
-    // classify: the names that labels may have, in the order of their places; 0: those that occur
-    const struct fm__text *labels;
-    int n_labels;
+    const char *path;        // "-": standard input
+    enum fm__eval_task task; // not FM__EVAL_CLASSIFY, FM__EVAL_REGRESS
+    int64_t skip_bad;        // this many bad rows are left out and counted; one more is an error
+    int64_t limit;           // only the first so many; 0: all
 };
 
 // Errors: those of reading a file; FM_E_FORMAT, "FILE:LINE: why"; FM_E_ARG (no example at all).
 fm_status fm__examples_read(const struct fm__examples_args *args, struct fm__examples *out, struct fm_error *err);
 void fm__examples_deinit(struct fm__examples *examples); // zeroed ones are fine
-
-// The place of a label, or -1.
-int fm__examples_label(const struct fm__examples *examples, const char *p, size_t n);
 
 #endif
