@@ -166,6 +166,32 @@ class Eval(Command):
         self.path("small.gguf", with_head(LLAMA, 2, None))
         self.assertEqual(self.run_eval("classify", CLASSIFY, model=self.path("small.gguf"))[0], 8)
 
+    def test_classify_by_adapter(self):
+        # the head lies in the adapter, which changes the model too: what embed --classify says, text by text
+        adapter = os.path.join(ROOT, "tests/data/adapters/head")
+        texts = "".join(c["text"] + "\n" for c in CLASSIFY)
+        done = subprocess.run([BIN, "embed", "-m", LLAMA, "--adapter", adapter, "--classify", "--lines", "--json"], input=texts.encode(),
+                              env=self.env, capture_output=True, check=True)
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        labels = [c["label"] for c in lines[0]["classes"]]
+        rows = [{"text": c["text"], "label": labels[i % len(labels)]} for i, c in enumerate(CLASSIFY)]
+        result, rows = self.scored("classify", rows, "--adapter", adapter, "--end", "none")
+        self.assertTrue(result["head"])
+        self.assertEqual(result["labels"], labels)
+        for line, row in zip(lines, rows):
+            self.assertEqual(row["predicted"], labels[line["best"]])
+            for c in line["classes"]:
+                self.assertAlmostEqual(c["score"], row["scores"][c["label"]], places=4)
+
+    def test_label_words(self):
+        plain = self.scored("classify", CLASSIFY)[1]
+        numbers = [dict(c, label=str(["bad", "good", "so so"].index(c["label"]))) for c in CLASSIFY]
+        named = self.scored("classify", numbers, "--label-words", "bad,good,so so")[1]
+        self.assertEqual([list(r["scores"].values()) for r in named], [list(r["scores"].values()) for r in plain])
+        self.assertEqual({r["gold"] for r in named}, {"0", "1", "2"})
+        self.assertEqual(self.run_eval("classify", CLASSIFY, "--label-words", "a,b")[0], 2)
+        self.assertEqual(self.run_eval("classify", CLASSIFY, "--label-words", "a,b,c,d")[0], 2)
+
     def test_tables(self):
         # the same rows as JSON lines, TSV with a header, CSV with other columns: the same predictions but for the line
         want = self.scored("classify", CLASSIFY)[1]

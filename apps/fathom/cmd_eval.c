@@ -53,6 +53,11 @@ static size_t task_opts(struct fm_eval *e, struct fm_cli_opt *out)
          .arg = "TEXT",
          .out = &e->delimiter,
          .help = "between a context and a choice or label [a space]"},
+        {.names = "--label-words",
+         .type = FM_CLI_STR,
+         .arg = "A,B,…",
+         .out = &e->label_words,
+         .help = "classify without a head: what labels are called, in order of numbers or bytes [their names]"},
         {.names = "--zero-shot",
          .type = FM_CLI_FLAG,
          .out = &e->zero_shot,
@@ -192,11 +197,12 @@ int fm_cmd_eval(int argc, char **argv)
                 "choice {context, choices, answer}, lambada and perplexity {text} (or plain text), generate {prompt, "
                 "answer}.\n"
                 "classify takes the model's own classifier where it has one, else the likelihood of the labels.",
-        .examples = "  fathom eval --task choice arc.jsonl --report arc.html\n"
-                    "  fathom eval --task lambada lambada_test.jsonl --limit 500 --json\n"
-                    "  fathom eval --task classify reviews.tsv --prompt 'Review: {text}\n"
-                    "Sentiment:' --predictions out.jsonl\n"
-                    "  fathom eval --task generate gsm8k.jsonl --match number -n 256 --stop Question:\n",
+        .examples =
+            "  fathom eval --task choice arc.jsonl --report arc.html\n"
+            "  fathom eval --task lambada lambada_test.jsonl --limit 500 --json\n"
+            "  fathom eval --task classify reviews.tsv --prompt 'Review: {text}\\nSentiment:' --label-words bad,good\n"
+            "  fathom eval --task classify reviews.tsv --adapter sentiment --predictions out.jsonl\n"
+            "  fathom eval --task generate gsm8k.jsonl --match number -n 256 --stop Question:\n",
         .groups = {{"Task", tasks, task_opts(&e, tasks)},
                    {"Results", results, result_opts(&e, results)},
                    {"Model", model_opts, fm__cli_model_opts(&e.args, model_opts)},

@@ -62,6 +62,41 @@ static fm_status check_head(const struct fm_eval *e, struct fm_error *err)
     return FM_OK;
 }
 
+// The head that classifies: the one that an adapter has, else the model file's own.
+static fm_status find_head(struct fm_eval *e, struct fm_error *err)
+{
+    const struct fm_adapter_head *head = NULL;
+    for (int i = 0; i < e->engine.adapters.n; i++) {
+        if (!e->engine.adapters.items[i]->head.n_classes) continue;
+        if (head) return fm__fail(err, FM_E_ARG, "two of the adapters have a head");
+        head = &e->engine.adapters.items[i]->head;
+    }
+    int32_t d = e->engine.info.d_model;
+    return head ? fm__classifier_of_head(head, d, &e->classifier, err)
+                : fm__classifier_read(fm_model_gguf(e->engine.model), d, &e->classifier, err);
+}
+
+// --label-words "negative,positive": what the labels are called after the prompt, in the order of their places.
+static fm_status name_labels(struct fm_eval *e, struct fm_error *err)
+{
+    int n = 0;
+    if (!e->label_words || fm__eval_uses_head(e)) return FM_OK;
+    e->words = fm__arena_alloc(&e->arena, (size_t)(e->examples.n_labels + 1) * sizeof *e->words);
+    if (!e->words) return fm__fail_nomem(err, "labels", (size_t)e->examples.n_labels * sizeof *e->words);
+    for (const char *at = e->label_words;; n++) {
+        size_t length = strcspn(at, ",");
+        if (n < e->examples.n_labels) {
+            e->words[n] = (struct fm__text){fm__arena_strndup(&e->arena, at, length), length};
+            if (!e->words[n].p) return fm__fail_nomem(err, "labels", length);
+        }
+        if (!at[length]) break;
+        at += length + 1;
+    }
+    if (n + 1 == e->examples.n_labels) return FM_OK;
+    return fm__fail(err, FM_E_ARG, "--label-words has %d words, %s has %d labels", n + 1, e->data,
+                    e->examples.n_labels);
+}
+
 static bool is_labelled(const struct fm_eval *e)
 {
     return e->task == FM__EVAL_CLASSIFY || e->task == FM__EVAL_REGRESS;
@@ -158,6 +193,7 @@ static fm_status prepare(struct fm_eval *e, struct fm_error *err)
         return fm__fail(err, FM_E_ARG, "-n %d: the context holds %d tokens", e->n_predict, n_ctx);
     struct fm__prepare_args args = {.tok = e->engine.tok,
                                     .examples = &e->examples,
+                                    .labels = e->words,
                                     .as = fm__eval_uses_head(e) ? FM__AS_TEXT : as[e->task],
                                     .n_ctx = n_ctx,
                                     .room = e->task == FM__EVAL_GENERATE ? e->n_predict : 0,
@@ -350,8 +386,9 @@ fm_status fm__eval_run(struct fm_eval *e, struct fm_error *err)
 {
     FM_TRY(split_prompt(e, err));
     FM_TRY(fm__cli_engine_open(&e->engine, &e->args, err));
-    FM_TRY(fm__classifier_read(fm_model_gguf(e->engine.model), e->engine.info.d_model, &e->classifier, err));
+    FM_TRY(find_head(e, err));
     FM_TRY(read_examples(e, err));
+    FM_TRY(name_labels(e, err));
     FM_TRY(ask_as_users(e, err));
     FM_TRY(prepare(e, err));
     e->prepared.n_truncated += e->examples.n_truncated;

@@ -19,7 +19,7 @@ enum { FM_EVAL_MAX_STOPS = 32 };
 struct fm_eval {
     // options
     int task, match, interval; // enum fm__eval_task, enum fm__match; 1: exact
-    const char *data, *prompt, *delimiter, *predictions, *report, *log;
+    const char *data, *prompt, *delimiter, *predictions, *report, *log, *label_words;
     const char *stop_items[FM_EVAL_MAX_STOPS];
     struct fm_cli_list stops, text_columns;
     const char *text_items[FM__DATA_TEXT_COLUMNS], *label_column;
@@ -42,6 +42,7 @@ struct fm_eval {
     struct fm__outcome *outcomes;   // [prepared.n]
     struct fm__arena arena;         // of the outcomes
     char *before, *after, *between; // of the prompt's {text}; the delimiter
+    struct fm__text *words;         // what labels are called; NULL: their names
     int n_lanes;
     double seconds; // of the model's work
     struct fm__measures measures;

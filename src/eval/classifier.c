@@ -2,6 +2,8 @@
 // Reading and applying a head.
 #include "eval/classifier.h"
 
+#include <string.h>
+
 #include "base/alloc.h"
 #include "base/error.h"
 #include "tensor/blocks.h"
@@ -63,6 +65,34 @@ fm_status fm__classifier_read(const struct fm_gguf *gguf, int32_t d_model, struc
     const struct fm_gguf_tensor *weight = fm_gguf_find_tensor(gguf, "cls.output.weight");
     if (!weight) return FM_OK;
     fm_status status = read_head(gguf, weight, out, err);
+    if (status != FM_OK) fm__classifier_deinit(out);
+    return status;
+}
+
+static fm_status copy_head(const struct fm_adapter_head *head, struct fm__classifier *c, struct fm_error *err)
+{
+    size_t n = (size_t)head->n_classes, n_weights = n * (size_t)c->d_model;
+    c->n_classes = (int32_t)head->n_classes;
+    c->weight = fm__calloc(n_weights, sizeof *c->weight);
+    c->bias = fm__calloc(n, sizeof *c->bias);
+    if (head->labels) c->labels = fm__calloc(n, sizeof *c->labels);
+    if (!c->weight || !c->bias || (head->labels && !c->labels))
+        return fm__fail_nomem(err, "classifier", n_weights * sizeof *c->weight);
+    memcpy(c->weight, head->weight, n_weights * sizeof *c->weight);
+    if (head->bias) memcpy(c->bias, head->bias, n * sizeof *c->bias);
+    for (size_t i = 0; head->labels && i < n; i++)
+        c->labels[i] = (struct fm_str){head->labels[i], strlen(head->labels[i])};
+    return FM_OK;
+}
+
+fm_status fm__classifier_of_head(const struct fm_adapter_head *head, int32_t d_model, struct fm__classifier *out,
+                                 struct fm_error *err)
+{
+    *out = (struct fm__classifier){.d_model = d_model};
+    if (head->n_in != d_model || head->n_classes < 1 || head->n_classes > 1 << 20)
+        return fm__fail(err, FM_E_SHAPE, "the adapter's head: [%lld, %lld], want [classes, %d]",
+                        (long long)head->n_classes, (long long)head->n_in, d_model);
+    fm_status status = copy_head(head, out, err);
     if (status != FM_OK) fm__classifier_deinit(out);
     return status;
 }

@@ -186,7 +186,8 @@ static fm_status prepare_one(struct preparing *s, int64_t i_example)
     FM_TRY(encode_context(s, e));
     FM_TRY(new_context(s, i_example, &c));
     if (s->args->as == FM__AS_CHOICES) texts = e->choices, c->n_continuations = e->n_choices;
-    if (s->args->as == FM__AS_LABELS) texts = examples->labels, c->n_continuations = examples->n_labels;
+    if (s->args->as == FM__AS_LABELS) texts = s->args->labels ? s->args->labels : examples->labels;
+    if (s->args->as == FM__AS_LABELS) c->n_continuations = examples->n_labels;
     if (s->args->as == FM__AS_LAST_WORD) texts = &e->answer, c->n_continuations = 1;
     if (c->n_continuations) {
         size_t bytes = (size_t)c->n_continuations * sizeof *c->continuations;

@@ -21,11 +21,12 @@ struct fm__prepare_args {
     const struct fm_tokenizer *tok;
     const struct fm__examples *examples;
     enum fm__prepare_as as;
-    int n_ctx;                  // tokens a session may have
-    int room;                   // of them kept free for an answer (FM__AS_TEXT)
-    const char *before, *after; // put around the text; NULL: nothing
-    const char *delimiter;      // between text and continuation; NULL: a space
-    bool parse_special;         // markers written in before and after are tokens; in texts they never are
+    const struct fm__text *labels; // FM__AS_LABELS: what labels are called, by place; NULL: their names
+    int n_ctx;                     // tokens a session may have
+    int room;                      // of them kept free for an answer (FM__AS_TEXT)
+    const char *before, *after;    // put around the text; NULL: nothing
+    const char *delimiter;         // between text and continuation; NULL: a space
+    bool parse_special;            // markers written in before and after are tokens; in texts they never are
 };
 
 struct fm__prepared {
