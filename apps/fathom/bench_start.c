@@ -64,7 +64,7 @@ static void command_line(struct words *w, const struct fm_cli_engine_args *args,
 // Reads to the end; more than fits is dropped.
 static void drain(int from, double begun, struct child *c)
 {
-    char rest[4096];
+    char rest[4096] = "";
     for (;;) {
         bool full = c->n_output == sizeof c->output - 1;
         ssize_t n =

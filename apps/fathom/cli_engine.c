@@ -178,6 +178,7 @@ static fm_status open_model(struct fm_cli_engine *e, const struct fm_cli_engine_
                                  .rope_scaling = args->rope_scaling,
                                  .rope_scale = args->rope_scale,
                                  .rope_freq_base = args->rope_freq_base,
+                                 .for_training = args->for_training,
                                  .progress = on_progress,
                                  .progress_context = &loading};
     fm_status status = fm_model_open(e->path, &opts, &e->model, err);

@@ -27,6 +27,7 @@ struct fm_cli_engine_args {
     int kv_k, kv_v;  // index into the choices; -1: the model's default
     int activations; // likewise; 0: the device's
     int64_t kv_tokens;
+    bool for_training; // the model is opened to be trained: weights exactly as the file has them
     const char *device, *ignored;
     struct fm_cli_adapter_args adapters;
 };

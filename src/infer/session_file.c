@@ -17,7 +17,7 @@ void fm__session_header_write(const struct fm__session_header *h, uint8_t bytes[
     memset(bytes, 0, FM__SESSION_HEADER);
     memcpy(bytes, magic, 8);
     memcpy(bytes + 8, &h->fingerprint, 8);
-    memcpy(bytes + 16, h->kv_format, strnlen(h->kv_format, 16));
+    for (int i = 0; i < 16 && h->kv_format[i]; i++) bytes[16 + i] = (uint8_t)h->kv_format[i];
     memcpy(bytes + 32, &h->page_bytes, 8);
     memcpy(bytes + 40, (const uint32_t[]){h->n_layers, h->n_tokens, h->n_done, h->n_vocab}, 16);
     memcpy(bytes + 56, h->adapter, FM__SESSION_ADAPTER);

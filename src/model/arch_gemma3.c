@@ -38,5 +38,7 @@ static fm__val trunk(struct fm__builder *b)
     return x;
 }
 
+static const char *const optional[] = {"attn_q_norm.weight", "attn_k_norm.weight", NULL};
+
 const struct fm__arch fm__arch_gemma3 = {
-    .name = "gemma3", .hparams = hparams, .trunk = trunk, .head = fm__head_rmsnorm};
+    .name = "gemma3", .hparams = hparams, .trunk = trunk, .head = fm__head_rmsnorm, .optional = optional};

@@ -8,5 +8,7 @@ static fm_status hparams(struct fm__hparams *hp, const struct fm_gguf *gguf, str
     return FM_OK;
 }
 
+static const char *const optional[] = {"attn_q.bias", "attn_k.bias", "attn_v.bias", NULL};
+
 const struct fm__arch fm__arch_qwen2 = {
-    .name = "qwen2", .hparams = hparams, .trunk = fm__trunk_pre_norm, .head = fm__head_rmsnorm};
+    .name = "qwen2", .hparams = hparams, .trunk = fm__trunk_pre_norm, .head = fm__head_rmsnorm, .optional = optional};

@@ -18,19 +18,32 @@ static void leaf_name(char name[128], const char *format, int layer)
         snprintf(name, 128, "%s", format);
 }
 
+static bool new_model_has(const struct fm__new_model *fresh, const char *name)
+{
+    if (!strcmp(name, "output.weight")) return fresh->untied;
+    for (int i = 0; fresh->optional && fresh->optional[i]; i++)
+        if (strstr(name, fresh->optional[i])) return true;
+    return false;
+}
+
 bool fm__has_weight(const struct fm__builder *b, const char *format, int layer)
 {
     char name[128];
     leaf_name(name, format, layer);
-    return fm_gguf_find_tensor(b->gguf, name) != NULL;
+    return b->fresh ? new_model_has(b->fresh, name) : fm_gguf_find_tensor(b->gguf, name) != NULL;
 }
 
 // A weight that two nodes use (tied embeddings, RoPE factors) is one leaf.
 static fm__val find_leaf(const struct fm__graph *g, const char *name)
 {
     for (int i = g->n_values - 1; i >= 0; i--)
-        if (g->values[i].kind == FM__WEIGHT && !strcmp(g->values[i].name, name)) return i;
+        if (g->values[i].node < 0 && !strcmp(g->values[i].name, name)) return i;
     return FM__NONE;
+}
+
+static bool is_trained(const struct fm__builder *b, const char *name)
+{
+    return b->training && b->training->trains(b->training->context, name);
 }
 
 fm__val fm__weight(struct fm__builder *b, const char *format, int layer, int rank, int64_t d0, int64_t d1)
@@ -41,6 +54,7 @@ fm__val fm__weight(struct fm__builder *b, const char *format, int layer, int ran
     if (leaf != FM__NONE) return leaf;
     struct fm_error err;
     int64_t want[2] = {d0, d1};
+    if (b->fresh) return fm__graph_leaf(b->g, FM__WEIGHT, name, FM_F32, rank, want);
     const struct fm_gguf_tensor *t = fm_gguf_find_tensor(b->gguf, name);
     if (!t) {
         fm__fail(&err, FM_E_NOT_FOUND, "%s: tensor is missing", name);
@@ -56,6 +70,7 @@ fm__val fm__weight(struct fm__builder *b, const char *format, int layer, int ran
         fm__graph_fail(b->g, &err);
         return FM__NONE;
     }
+    if (is_trained(b, name)) return fm__graph_leaf(b->g, FM__STATE, name, FM_F32, rank, want);
     return fm__graph_leaf(b->g, FM__WEIGHT, name, t->view.dtype, rank, want);
 }
 
@@ -101,6 +116,34 @@ fm__val fm__block_layernorm(struct fm__builder *b, fm__val x, const char *name, 
     return fm__graph_add(b->g, FM__OP_LAYERNORM, 3, (fm__val[]){x, w, bias}, &attrs);
 }
 
+static fm__val dropout(struct fm__builder *b, fm__val x, float p)
+{
+    if (!(p > 0)) return x;
+    const union fm__attrs attrs = {.dropout = {.p = p, .stream = b->n_dropouts++}};
+    return fm__graph_add(b->g, FM__OP_DROPOUT, 2, (fm__val[]){x, b->key}, &attrs);
+}
+
+fm__val fm__block_dropout(struct fm__builder *b, fm__val x)
+{
+    return b->training ? dropout(b, x, b->training->dropout) : x;
+}
+
+// y + scale * dropout(x) A^T B^T, where training gives the weight `name` a detour.
+static fm__val detour(struct fm__builder *b, fm__val x, fm__val y, const char *name, const int64_t dims[2])
+{
+    const struct fm__lora lora = b->training ? b->training->lora(b->training->context, name) : (struct fm__lora){0};
+    char leaf[128];
+    if (lora.rank == 0) return y;
+    snprintf(leaf, sizeof leaf, "%.110s.lora_a", name);
+    const fm__val low = fm__graph_leaf(b->g, FM__STATE, leaf, FM_F32, 2, (int64_t[]){lora.rank, dims[1]});
+    snprintf(leaf, sizeof leaf, "%.110s.lora_b", name);
+    const fm__val high = fm__graph_leaf(b->g, FM__STATE, leaf, FM_F32, 2, (int64_t[]){dims[0], lora.rank});
+    x = dropout(b, x, lora.dropout);
+    x = fm__graph_add(b->g, FM__OP_LINEAR, 2, (fm__val[]){x, low}, NULL);
+    x = fm__graph_add(b->g, FM__OP_LINEAR, 2, (fm__val[]){fm__scale(b, x, lora.scale), high}, NULL);
+    return fm__add(b, x, y);
+}
+
 fm__val fm__block_linear(struct fm__builder *b, fm__val x, const char *name, int layer, int64_t n_out, int64_t n_in)
 {
     char format[128], target[128];
@@ -111,6 +154,7 @@ fm__val fm__block_linear(struct fm__builder *b, fm__val x, const char *name, int
     fm__val bias = fm__weight_or_none(b, format, layer, 1, n_out, 0);
     fm__val y = fm__graph_add(b->g, FM__OP_LINEAR, bias == FM__NONE ? 2 : 3, (fm__val[]){x, w, bias}, NULL);
     if (!strcmp(name, "token_embd")) strcpy(target, "output.weight"); // tied: adapters tell logits from embeddings
+    y = detour(b, x, y, target, (int64_t[]){n_out, n_in});
     return fm__adapter_set_apply(b->adapters, b->g, &(struct fm__adapt_args){target, y, x, b->rows, bias});
 }
 
@@ -150,6 +194,7 @@ fm__val fm__block_attend(struct fm__builder *b, fm__val q, fm__val k, fm__val v,
                                            .head_k = (int)hp->head_k,
                                            .head_v = (int)hp->head_v,
                                            .out_dtype = FM_F32}};
+    if (b->training) return fm__graph_add(b->g, FM__OP_ATTENTION_ROWS, 4, (fm__val[]){q, k, v, b->rows}, &attrs);
     char name[32];
     snprintf(name, sizeof name, "kv.%d", layer);
     int64_t dims[2] = {b->n_pages, fm__kv_page_bytes(b->kv_format, (int)hp->n_kv, (int)hp->head_k, (int)hp->head_v)};
@@ -184,7 +229,8 @@ fm__val fm__block_attention(struct fm__builder *b, fm__val x, int layer)
     q = fm__block_rope(b, q, hp->head_k, layer);
     k = fm__block_rope(b, k, hp->head_k, layer);
     fm__val o = fm__block_attend(b, q, k, v, layer);
-    return fm__block_linear(b, o, "blk.%d.attn_output", layer, hp->d_model, hp->n_heads * hp->head_v);
+    o = fm__block_linear(b, o, "blk.%d.attn_output", layer, hp->d_model, hp->n_heads * hp->head_v);
+    return fm__block_dropout(b, o);
 }
 
 fm__val fm__block_gated_ffn(struct fm__builder *b, fm__val x, int layer, int act)
@@ -193,13 +239,25 @@ fm__val fm__block_gated_ffn(struct fm__builder *b, fm__val x, int layer, int act
     fm__val gate = fm__block_linear(b, x, "blk.%d.ffn_gate", layer, b->hp->n_ff, b->hp->d_model);
     fm__val up = fm__block_linear(b, x, "blk.%d.ffn_up", layer, b->hp->n_ff, b->hp->d_model);
     fm__val h = fm__graph_add(b->g, FM__OP_ACT_MUL, 2, (fm__val[]){gate, up}, &attrs);
-    return fm__block_linear(b, h, "blk.%d.ffn_down", layer, b->hp->d_model, b->hp->n_ff);
+    h = fm__block_linear(b, h, "blk.%d.ffn_down", layer, b->hp->d_model, b->hp->n_ff);
+    return fm__block_dropout(b, h);
+}
+
+static const char *lm_name(const struct fm__builder *b)
+{
+    return fm__has_weight(b, "output.weight", 0) ? "output" : "token_embd";
+}
+
+fm__val fm__block_lm_weight(struct fm__builder *b)
+{
+    char format[32];
+    snprintf(format, sizeof format, "%s.weight", lm_name(b));
+    return fm__weight(b, format, 0, 2, b->hp->n_vocab, b->hp->d_model);
 }
 
 fm__val fm__block_lm_head(struct fm__builder *b, fm__val x)
 {
-    const char *name = fm__has_weight(b, "output.weight", 0) ? "output" : "token_embd";
-    fm__val logits = fm__block_linear(b, x, name, 0, b->hp->n_vocab, b->hp->d_model);
+    fm__val logits = fm__block_linear(b, x, lm_name(b), 0, b->hp->n_vocab, b->hp->d_model);
     if (b->hp->softcap_logits > 0) {
         union fm__attrs attrs = {.scale = {.factor = b->hp->softcap_logits}};
         logits = fm__graph_add(b->g, FM__OP_SOFTCAP, 1, &logits, &attrs);

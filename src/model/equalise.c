@@ -118,7 +118,7 @@ static fm_status from_norms(struct fm__equal *l, double *noise, const struct fm_
     const struct fm_gguf_tensor *qn = find(gguf, layer, "attn_q_norm.weight", 1, &hp->head_k),
                                 *kn = find(gguf, layer, "attn_k_norm.weight", 1, &hp->head_k);
     if (!qn || !kn) return FM_OK;
-    double q2[FM__ATTEND_MAX_HEAD], k2[FM__ATTEND_MAX_HEAD];
+    double q2[FM__ATTEND_MAX_HEAD] = {0}, k2[FM__ATTEND_MAX_HEAD] = {0};
     float s[FM__ATTEND_MAX_HEAD];
     FM_TRY(make(l, hp->head_k, hp->head_k, err));
     FM_TRY(read_vector(gguf, qn, l->q, err));

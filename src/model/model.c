@@ -111,6 +111,21 @@ struct fm__graph *fm__model_norm(const struct fm_model *model)
     return make_head(model, NULL, false);
 }
 
+struct fm__training_graph fm__model_training(const struct fm_model *model, const struct fm__training *training)
+{
+    struct fm__training_graph t = {fm__graph_new(), FM__NONE, FM__NONE, FM__NONE, model->hp.softcap_logits};
+    if (!t.g) return t;
+    struct fm__builder b = {
+        .g = t.g, .hp = &model->hp, .gguf = model->gguf, .training = training, .pages = FM__NONE, .hidden = FM__NONE};
+    b.tokens = fm__graph_leaf(t.g, FM__INPUT, "tokens", FM_I32, 1, (int64_t[]){FM__ROWS});
+    b.rows = fm__graph_leaf(t.g, FM__INPUT, "rows", FM_I32, 2, (int64_t[]){FM__ROWS, FM__ROW_FIELDS});
+    b.key = fm__graph_leaf(t.g, FM__INPUT, "key", FM_I32, 1, (int64_t[]){4});
+    b.hidden = model->arch->trunk(&b);
+    t.logits = model->arch->head(&b, &t.normed);
+    t.head = fm__block_lm_weight(&b);
+    return t;
+}
+
 static int by_name(const void *a, const void *b)
 {
     return strcmp(((const struct weight *)a)->name, ((const struct weight *)b)->name);
@@ -251,20 +266,6 @@ static fm_status load_weights(struct fm_model *model, const struct fm_model_opts
     return status;
 }
 
-static fm_status find_arch(struct fm_model *model, struct fm_error *err)
-{
-    struct fm_str name;
-    char text[64], known[256] = "";
-    if (!fm_gguf_get_str(model->gguf, "general.architecture", &name))
-        return fm__fail(err, FM_E_NOT_FOUND, "general.architecture: metadata key is missing");
-    snprintf(text, sizeof text, "%.*s", (int)(name.n < 60 ? name.n : 60), name.p);
-    model->arch = fm__arch_find(text);
-    if (model->arch) return FM_OK;
-    for (int i = 0; fm__arch_at(i); i++)
-        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", fm__arch_at(i)->name);
-    return fm__fail(err, FM_E_UNSUPPORTED, "architecture \"%s\": not known, want one of %s", text, known);
-}
-
 fm_status fm_model_from_gguf(struct fm_gguf *gguf, const struct fm_model_opts *opts, struct fm_model **out,
                              struct fm_error *err)
 {
@@ -276,10 +277,10 @@ fm_status fm_model_from_gguf(struct fm_gguf *gguf, const struct fm_model_opts *o
     fm_status status = FM_OK;
     for (int i = 0; status == FM_OK && i < opts->n_overrides; i++)
         status = fm_gguf_override(gguf, opts->overrides[i], err);
-    if (status == FM_OK) status = find_arch(model, err);
+    if (status == FM_OK) status = fm__arch_of(gguf, &model->arch, err);
     if (status == FM_OK) status = fm__hparams_read(model->arch, gguf, &model->hp, err);
     if (status == FM_OK) status = fm__hparams_rope(&model->hp, opts, err);
-    if (status == FM_OK) status = fm__equaliser_init(&model->equaliser, &model->hp, gguf, err);
+    if (status == FM_OK && !opts->for_training) status = fm__equaliser_init(&model->equaliser, &model->hp, gguf, err);
     if (status == FM_OK) status = find_weights(model, err);
     if (status == FM_OK) status = place_weights(model, err);
     if (status == FM_OK) status = load_weights(model, opts, err);

@@ -22,6 +22,16 @@ struct fm__graph *fm__model_trunk(const struct fm_model *model, const struct fm_
 struct fm__graph *fm__model_head(const struct fm_model *model, const struct fm_adapter_set *adapters);
 struct fm__graph *fm__model_norm(const struct fm_model *model); // the head's "normed" alone
 
+// The graph of training: tokens to hidden states after the final norm, and logits = cap(normed head^T), which are dead
+// unless somebody reads them.
+// Inputs in order: tokens i32 [N], rows i32 [N, 4], key i32 [4]; what comes after is the caller's to append.
+struct fm__training_graph {
+    struct fm__graph *g; // NULL: no memory
+    fm__val normed, logits, head;
+    float softcap; // of the logits; 0: none
+};
+struct fm__training_graph fm__model_training(const struct fm_model *model, const struct fm__training *training);
+
 // The device tensor of a weight (a fm__bind_fn with the model as context).
 fm_status fm__model_bind(void *model, const char *name, struct fm_tensor *out, struct fm_error *err);
 

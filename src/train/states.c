@@ -23,6 +23,16 @@ const struct fm__state *fm__states_find(const struct fm__states *states, const c
     return NULL;
 }
 
+// A device's new memory may hold anything where the host cannot see it.
+static fm_status fill_with_zeros(struct fm_device *device, struct fm_buffer *buffer, size_t bytes, struct fm_error *err)
+{
+    static const unsigned char zeros[1 << 16];
+    for (size_t at = 0; !buffer->host && at < bytes; at += sizeof zeros)
+        FM_TRY(
+            fm__device_copy_in(device, buffer, at, zeros, bytes - at < sizeof zeros ? bytes - at : sizeof zeros, err));
+    return FM_OK;
+}
+
 fm_status fm__states_add(struct fm__states *states, const struct fm__state *state, struct fm_error *err)
 {
     if (memchr(state->name, 0, sizeof state->name) == NULL || !state->name[0])
@@ -47,7 +57,7 @@ fm_status fm__states_add(struct fm__states *states, const struct fm__state *stat
     FM_TRY(states->device->v->alloc(states->device, bytes, &s->tensor.buffer, err));
     s->tensor.data = s->tensor.buffer->host;
     states->n++;
-    return FM_OK;
+    return fill_with_zeros(states->device, s->tensor.buffer, bytes, err);
 }
 
 size_t fm__states_bytes(const struct fm__states *states)

@@ -9,7 +9,7 @@
 INLINE void i8_finish(const struct linear *l, int64_t p, int64_t row, int64_t n_rows, float *sums, int64_t stride)
 {
     float scale[16] = {0};
-    memcpy(scale, l->scale + 16 * p, sizeof *scale * (size_t)(l->O - 16 * p < 16 ? l->O - 16 * p : 16));
+    if (l->scale) memcpy(scale, l->scale + 16 * p, sizeof *scale * (size_t)(l->O - 16 * p < 16 ? l->O - 16 * p : 16));
     for (int64_t r = 0; r < n_rows; r++) {
         const vf d = vf_set1(fm__q8r_d(l->x + (size_t)(row + r) * l->x_stride, l->K));
         for (int s = 0; s < 16; s += VL) {
