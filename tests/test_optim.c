@@ -13,6 +13,7 @@
 #include "ops/codes8.h"
 #include "ops/op.h"
 #include "support/leaves.h"
+#include "tensor/half.h"
 
 // An operand of the op under test: a state or weight (bound, read back after the runs) or an input.
 struct operand {
@@ -51,7 +52,7 @@ static int64_t elements(const struct operand *o)
 
 static size_t bytes_of(const struct operand *o)
 {
-    return (size_t)elements(o) * (o->dtype == FM_I8 ? 1 : 4);
+    return (size_t)elements(o) * (o->dtype == FM_I8 ? 1 : o->dtype == FM_BF16 ? 2 : 4);
 }
 
 // An f32 operand of n random values times `scale`.
@@ -209,6 +210,40 @@ static void scattering(void **state)
             }
             free_problem(&p);
         }
+}
+
+static struct operand matrix(const char *name, int64_t rows, int64_t columns, fm_dtype dtype)
+{
+    struct operand o = values(name, FM__WEIGHT, rows * columns, 1);
+    o.rank = 2, o.dims[0] = rows, o.dims[1] = columns, o.dtype = dtype;
+    const float *x = o.data;
+    uint16_t *half = o.data; // behind what is still to be read
+    for (int64_t i = 0; i < rows * columns && dtype == FM_BF16; i++) half[i] = fm__f32_to_bf16(x[i]);
+    return o;
+}
+
+// linear_dw_add is linear_dw, then one addition.
+static void products_into_sums(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][3] = {{5, 3, 7}, {300, 40, 70}, {64, 33, 257}};
+    for (int variant = 0; variant < 12; variant++) {
+        const int64_t *s = shapes[variant % 3], N = s[0], O = s[1], K = s[2];
+        const int keep = variant / 3 % 2;
+        const fm_dtype dtype = variant < 6 ? FM_F32 : FM_BF16;
+        struct problem p = {.op = FM__OP_LINEAR_DW_ADD,
+                            .n_in = 4 - keep * (variant % 2), // left out is 1
+                            .in = {matrix("x", N, K, dtype), matrix("dy", N, O, dtype), matrix("acc", O, K, FM_F32),
+                                   knobs_of(1, (float[]){(float)keep})}};
+        struct problem q = {.op = FM__OP_LINEAR_DW, .n_in = 2, .in = {p.in[0], p.in[1]}};
+        run_everywhere(&q);
+        run_everywhere(&p);
+        const float *dw = q.y, *acc = p.in[2].data, *got = p.in[2].after;
+        for (int64_t i = 0; i < O * K; i++) assert_true(got[i] == (keep ? acc[i] + dw[i] : dw[i]));
+        free(q.in[0].after), free(q.in[1].after), free(q.y);
+        if (p.n_in < 4) free(p.in[3].data);
+        free_problem(&p);
+    }
 }
 
 static const float lr = 0.05f, beta1 = 0.9f, beta2 = 0.999f, eps = 0.03f, decay = 0.1f, gradient_scale = 0.25f;
@@ -451,9 +486,16 @@ static void wrong_shapes_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(accumulation), cmocka_unit_test(scattering), cmocka_unit_test(adamw),
-        cmocka_unit_test(codes),        cmocka_unit_test(adamw8),     cmocka_unit_test(sgd),
-        cmocka_unit_test(muon_ends),    cmocka_unit_test(norms),      cmocka_unit_test(wrong_shapes_are_refused),
+        cmocka_unit_test(accumulation),
+        cmocka_unit_test(scattering),
+        cmocka_unit_test(products_into_sums),
+        cmocka_unit_test(adamw),
+        cmocka_unit_test(codes),
+        cmocka_unit_test(adamw8),
+        cmocka_unit_test(sgd),
+        cmocka_unit_test(muon_ends),
+        cmocka_unit_test(norms),
+        cmocka_unit_test(wrong_shapes_are_refused),
     };
     return cmocka_run_group_tests_name("optim", tests, NULL, NULL);
 }

@@ -116,6 +116,8 @@ static void accumulate_outputs(struct net *n)
     n->g->n_outputs = 1;
 }
 
+enum { UNFUSED = 2 }; // a budget that is none: no recomputation, no fusion
+
 static struct fm__plan *plan_of(const struct net *n, struct test_leaves *leaves, size_t budget)
 {
     struct fm_error err;
@@ -124,7 +126,8 @@ static struct fm__plan *plan_of(const struct net *n, struct test_leaves *leaves,
                                        .rows = n->shape->rows,
                                        .bind = test_leaves_bind,
                                        .bind_context = leaves,
-                                       .arena_budget = budget,
+                                       .arena_budget = budget == UNFUSED ? 0 : budget,
+                                       .no_fusion = budget == UNFUSED,
                                        .exact_activations = 1};
     assert_ok(fm__plan_new(n->g, &opts, &plan, &err), err);
     return plan;
@@ -179,6 +182,12 @@ static void gradients_stay_the_same_bytes(void **state)
     const size_t arena = plan->arena_bytes;
     const int steps = plan->n_steps;
     float *want = run(&n, plan, &leaves);
+    fm__plan_free(plan);
+    plan = plan_of(&n, &leaves, UNFUSED);
+    assert_true(plan->n_steps > steps); // linear_dw and accumulate are two there
+    float *unfused = run(&n, plan, &leaves);
+    assert_memory_equal(want, unfused, bytes);
+    free(unfused);
     fm__plan_free(plan);
     test_leaves_deinit(&leaves);
     float largest = 0;

@@ -187,6 +187,14 @@ static int linear_to_fold(const struct replay *r, const struct fm__node *add)
     return -1;
 }
 
+// Whether node i, an accumulate, takes its linear_dw into itself.
+static bool takes_product(const struct replay *r, const struct fm__node *node)
+{
+    const int32_t p = producer(r->from, node->in[1]);
+    return node->op == FM__OP_ACCUMULATE && p >= 0 && r->from->nodes[p].op == FM__OP_LINEAR_DW &&
+           r->n_readers[node->in[1]] == 1;
+}
+
 static void mark_fusions(struct replay *r)
 {
     const struct fm__graph *g = r->from;
@@ -199,6 +207,8 @@ static void mark_fusions(struct replay *r)
         } else if (node->op == FM__OP_ADD) {
             int k = linear_to_fold(r, node);
             if (k >= 0) r->skip[producer(g, node->in[k])] = 1;
+        } else if (takes_product(r, node)) {
+            r->skip[producer(g, node->in[1])] = 1;
         }
     }
 }
@@ -241,6 +251,16 @@ static void emit_add(struct replay *r, int i)
     r->map[add->out[0]] = r->map[linear->out[0]];
 }
 
+static void emit_accumulate(struct replay *r, const struct fm__node *sum)
+{
+    const struct fm__node *product = &r->from->nodes[producer(r->from, sum->in[1])];
+    const fm__val keep = sum->n_in > 2 && sum->in[2] != FM__NONE ? r->map[sum->in[2]] : FM__NONE;
+    const fm__val in[] = {r->map[product->in[0]], r->map[product->in[1]], r->map[sum->in[0]], keep};
+    const fm__val next = fm__graph_add(r->to, FM__OP_LINEAR_DW_ADD, 4, in, NULL);
+    if (next != FM__NONE) r->to->nodes[r->to->values[next].node].backward = product->backward;
+    r->map[sum->out[0]] = next;
+}
+
 struct fm__graph *fm__pass_fuse(const struct fm__graph *g)
 {
     struct replay r;
@@ -253,6 +273,8 @@ struct fm__graph *fm__pass_fuse(const struct fm__graph *g)
             emit_cast(&r, i);
         } else if (node->op == FM__OP_ADD) {
             emit_add(&r, i);
+        } else if (takes_product(&r, node)) {
+            emit_accumulate(&r, node);
         } else {
             fm__val in[FM__MAX_IN];
             map_inputs(&r, node, in);

@@ -12,7 +12,8 @@ struct fm__graph *fm__pass_activations(const struct fm__graph *g, fm__choose_act
 // Takes the angles out of rope: one rope_angles for all ropes of equal rows, factors and scaling.
 struct fm__graph *fm__pass_share_angles(const struct fm__graph *g);
 
-// Fuses what has one reader: cast into the op before it (out_dtype), add into linear (residual). Drops dead nodes.
+// Fuses what has one reader: cast into the op before it (out_dtype), add into linear (residual), linear_dw into what
+// accumulates it.
 struct fm__graph *fm__pass_fuse(const struct fm__graph *g);
 
 // All return NULL without memory; a failed shape rule sticks to the result (fm__graph_check).

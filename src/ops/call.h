@@ -8,6 +8,7 @@
 #define FM_OPS_CALL_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,12 @@ struct fm__call {
     size_t workspace_bytes;
     atomic_int_fast64_t *next; // work counter, 0 before the node starts
 };
+
+// Sums over micro-batches: input i, keep f32 [1] or left out, says whether what stood there stays: all but 0.
+static inline bool fm__keeps(const struct fm__call *c, int i)
+{
+    return c->n_in <= i || !c->in[i].data || *(const float *)c->in[i].data != 0.0f;
+}
 
 // A row's place, one per row of a batch: input `rows` i32 [N, FM__ROW_FIELDS].
 enum { FM__ROW_SLOT, FM__ROW_POS, FM__ROW_ADAPTER, FM__ROW_KV, FM__ROW_FIELDS };

@@ -206,6 +206,7 @@ void fm__ref_linear_dw(const struct fm__call *c)
 {
     const struct fm_tensor *x = &c->in[0], *dy = &c->in[1], *dw = &c->out[0];
     const int64_t N = x->dims[0], size = x->dtype == FM_F32 ? 4 : 2;
+    const bool keeps = c->n_in > 2 && fm__keeps(c, 3); // linear_dw_add
     for (int64_t o = 0; o < dw->dims[0]; o++)
         for (int64_t k = 0; k < dw->dims[1]; k++) {
             float total = 0;
@@ -217,6 +218,7 @@ void fm__ref_linear_dw(const struct fm__call *c)
                                             : slab_bf16((const uint16_t *)a, (const uint16_t *)b, end - n,
                                                         dy->strides[0] / size, x->strides[0] / size);
             }
-            ((float *)row_of(dw, o))[k] = total;
+            float *out = (float *)row_of(dw, o) + k;
+            *out = keeps ? total + *out : total;
         }
 }

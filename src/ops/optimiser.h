@@ -17,17 +17,13 @@ static inline fm_status fm__want_knobs(const struct fm__shape *s, int i)
     return fm__want_dim(s, i, 0, FM__KNOBS);
 }
 
-// Sums over micro-batches: input i, keep f32 [1] or left out, says whether what stood there stays.
+// Sums over micro-batches: input i is keep (fm__keeps).
 static inline fm_status fm__want_keep(const struct fm__shape *s, int i)
 {
     if (s->n_in <= i || !s->in[i]) return FM_OK;
     FM_TRY(fm__want_dtype(s, i, FM_F32));
     FM_TRY(fm__want_rank(s, i, 1));
     return fm__want_dim(s, i, 0, 1);
-}
-static inline bool fm__keeps(const struct fm__call *c, int i)
-{
-    return c->n_in <= i || !c->in[i].data || *(const float *)c->in[i].data != 0.0f;
 }
 
 // Inputs [first, first + n): of one dtype and of input 0's dims.

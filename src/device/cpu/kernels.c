@@ -115,6 +115,7 @@ static struct fm__kernel choose_sum_squares(const struct fm__call *largest, int 
 static choose_fn *const chosen[FM__OP_COUNT] = {
     [FM__OP_LINEAR] = choose_linear,
     [FM__OP_LINEAR_DW] = choose_linear_dw,
+    [FM__OP_LINEAR_DW_ADD] = choose_linear_dw,
     [FM__OP_ATTENTION] = choose_attention,
     [FM__OP_KV_WRITE] = choose_kv_write,
     [FM__OP_ATTENTION_ROWS] = choose_attention_rows,

@@ -55,7 +55,10 @@ static inline void linear_read(const struct fm__call *c, struct linear *l)
 static inline void linear_dw_read(const struct fm__call *c, struct linear *l)
 {
     const struct fm_tensor *x = &c->in[0], *dy = &c->in[1], *dw = &c->out[0];
+    const bool keeps = c->n_in > 2 && fm__keeps(c, 3); // linear_dw_add: what stood there is a residual
     *l = (struct linear){
+        .residual = keeps ? dw->data : NULL,
+        .residual_stride = (size_t)dw->strides[0],
         .N = dw->dims[0],
         .O = dw->dims[1],
         .K = x->dims[0],
