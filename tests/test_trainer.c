@@ -354,7 +354,7 @@ static float *all_params(struct bench *b, size_t *n)
 static void same_bytes_everywhere(void **state)
 {
     (void)state;
-    const struct fm__trainer_opts opts = {.dropout = 0.1f, .seed = 7, .optimiser = {.weight_decay = 0.01}};
+    struct fm__trainer_opts opts = {.dropout = 0.1f, .seed = 7, .optimiser = {.weight_decay = 0.01}};
     struct bench b = open_bench("llama", "cpu", 1, opts);
     size_t n, m;
     steps(&b, 0, 3);
@@ -363,8 +363,10 @@ static void same_bytes_everywhere(void **state)
     static const struct {
         const char *device;
         int threads;
-    } others[] = {{"cpu", 2}, {"cpu", 3}, {"sim", 1}};
+        size_t budget;
+    } others[] = {{"cpu", 2, 0}, {"cpu", 3, 1}, {"sim", 1, 0}, {"sim", 1, 1}}; // 1: with recomputation
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        opts.arena_budget = others[i].budget;
         b = open_bench("llama", others[i].device, others[i].threads, opts);
         steps(&b, 0, 3);
         float *got = all_params(&b, &m);

@@ -12,7 +12,8 @@ struct fm_finetune_opts {
     const char *files[FM_FINETUNE_FILES], *valid_files[FM_FINETUNE_FILES], *out, *folder, *log_path, *targets;
     struct fm_cli_list positionals, valid_list; // over files and valid_files
     int kind, schedule, optimiser, type; // enum fm__data_kind, fm__schedule_kind, fm__optimiser_kind; 0: f16, 1: f32
-    int64_t length, rows, batch, epochs, steps, warmup, eval_every, save_every, keep, patience, skip_bad, seed;
+    int64_t length, rows, batch, epochs, steps, warmup, eval_every, save_every, keep, patience, skip_bad, seed,
+        activations;
     int rank;
     double rate, rate_min, decay, dropout, alpha, lora_dropout, clip, validation;
     bool resume, skip_nonfinite, rs_lora, balance;

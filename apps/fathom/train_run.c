@@ -130,7 +130,8 @@ static fm_status open_trainer(struct run *c, struct fm_error *err)
                  .targets = c->o->targets},
         .dropout = c->o->rank ? 0 : (float)c->o->dropout,
         .seed = (uint64_t)c->o->seed,
-        .optimiser = {.kind = (enum fm__optimiser_kind)c->o->optimiser, .weight_decay = c->o->decay}};
+        .optimiser = {.kind = (enum fm__optimiser_kind)c->o->optimiser, .weight_decay = c->o->decay},
+        .arena_budget = (size_t)c->o->activations << 20};
     return fm__trainer_new(&opts, &c->trainer, err);
 }
 

@@ -102,6 +102,8 @@ static fm_status make_plan(struct fm__trainer *t, const struct fm__graph *g, str
                                        .rows = t->opts.n_rows,
                                        .bind = fm__states_bind,
                                        .bind_context = &t->states,
+                                       .arena = t->train ? t->train->arena : NULL, // never run at once
+                                       .arena_budget = t->train ? 0 : t->opts.arena_budget,
                                        .exact_activations = 1};
     return fm__plan_new(g, &opts, out, err);
 }

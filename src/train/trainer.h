@@ -29,6 +29,7 @@ struct fm__trainer_opts {
     float dropout; // of what each block adds to the residual stream
     uint64_t seed; // of first values and dropout
     struct fm__optimiser_opts optimiser;
+    size_t arena_budget; // activations are computed again until a step's arena is at most this; 0: never, 1: the least
 };
 
 struct fm__trainer;

@@ -98,7 +98,7 @@ static void accumulate_gradients(struct fm__graph *g, fm__val loss)
             fm__graph_fail(g, &err);
             break;
         }
-        fm__graph_add(g, FM__OP_ACCUMULATE, 3, (fm__val[]){sum, d[i], keep}, NULL);
+        fm__graph_accumulate(g, sum, d[i], keep);
     }
     fm__free(of);
 }
