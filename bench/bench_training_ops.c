@@ -13,6 +13,7 @@
 #include "graph/gradient.h"
 #include "ops/op.h"
 #include "tensor/blocks.h"
+#include "tensor/buffer.h"
 
 enum { MAX_LEAVES = 32, REPEATS = 5 };
 struct bench {
