@@ -37,12 +37,17 @@ static struct window window_of(const struct fm__conv *g, int64_t oy, int64_t ox)
                            .right = x + g->kernel_w < g->width ? x + g->kernel_w : g->width};
 }
 
+// By selection, not by jumps: which pixel is the largest cannot be foretold.
 static int64_t largest(const struct fm__conv *g, const float *x, const struct window *w)
 {
     int64_t top = w->top * g->width + w->left;
+    float best = x[top];
     for (int64_t y = w->top; y < w->bottom; y++)
-        for (int64_t at = y * g->width + w->left; at < y * g->width + w->right; at++)
-            if (x[at] > x[top] || (isnan(x[at]) && !isnan(x[top]))) top = at;
+        for (int64_t at = y * g->width + w->left; at < y * g->width + w->right; at++) {
+            const bool better = (x[at] > best) | (isnan(x[at]) & !isnan(best));
+            top = better ? at : top;
+            best = better ? x[at] : best;
+        }
     return top;
 }
 

@@ -235,6 +235,45 @@ V16 void v16_store_bf16(uint16_t *p, v16 v, int n)
     store_halves(p, bf16_of(v.a), bf16_of(v.b), n);
 }
 
+typedef struct {
+    __m256i a, b;
+} w16;
+V16 w16 w16_set1(uint32_t x)
+{
+    return (w16){_mm256_set1_epi32((int32_t)x), _mm256_set1_epi32((int32_t)x)};
+}
+V16 w16 w16_count(uint32_t first)
+{
+    const __m256i v = _mm256_add_epi32(_mm256_set1_epi32((int32_t)first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    return (w16){v, _mm256_add_epi32(v, _mm256_set1_epi32(8))};
+}
+V16 w16 w16_xor(w16 x, w16 y)
+{
+    return (w16){_mm256_xor_si256(x.a, y.a), _mm256_xor_si256(x.b, y.b)};
+}
+V16 __m256i multiply8(__m256i x, __m256i factor, __m256i *high)
+{
+    const __m256i even = _mm256_mul_epu32(x, factor), odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), factor);
+    *high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+    return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+}
+V16 w16 w16_multiply(w16 x, uint32_t m, w16 *high)
+{
+    const __m256i factor = _mm256_set1_epi32((int32_t)m);
+    w16 low;
+    low.a = multiply8(x.a, factor, &high->a);
+    low.b = multiply8(x.b, factor, &high->b);
+    return low;
+}
+V16 __m256 ge8(__m256i x, __m256i y)
+{
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_max_epu32(x, y), x));
+}
+V16 m16 w16_ge(w16 x, w16 y)
+{
+    return (m16){ge8(x.a, y.a), ge8(x.b, y.b)};
+}
+
 #include "device/cpu/vmath.h"
 
 #endif

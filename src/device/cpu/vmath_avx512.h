@@ -193,6 +193,32 @@ V16 void v16_store_bf16(uint16_t *p, v16 v, int n)
     _mm256_mask_storeu_epi16(p, first_lanes(n), _mm512_cvtepi32_epi16(h));
 }
 
+// Sixteen words of 32 bits.
+typedef __m512i w16;
+V16 w16 w16_set1(uint32_t x)
+{
+    return _mm512_set1_epi32((int32_t)x);
+}
+V16 w16 w16_count(uint32_t first) // first, first + 1, …
+{
+    return _mm512_add_epi32(w16_set1(first), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+V16 w16 w16_xor(w16 x, w16 y)
+{
+    return _mm512_xor_si512(x, y);
+}
+V16 w16 w16_multiply(w16 x, uint32_t m, w16 *high) // the low words of the products
+{
+    const w16 factor = w16_set1(m), even = _mm512_mul_epu32(x, factor);
+    const w16 odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), factor);
+    *high = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
+    return _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+}
+V16 m16 w16_ge(w16 x, w16 y)
+{
+    return _mm512_cmpge_epu32_mask(x, y);
+}
+
 #include "device/cpu/vmath.h"
 
 #endif

@@ -263,6 +263,44 @@ V16 void v16_store_bf16(uint16_t *p, v16 v, int n)
     store_halves(p, (uint16x4_t[]){EACH_4_OF_1(bf16_of, v)}, n);
 }
 
+typedef struct {
+    uint32x4_t a, b, c, d;
+} w16;
+V16 w16 w16_set1(uint32_t x)
+{
+    const uint32x4_t v = vdupq_n_u32(x);
+    return (w16){v, v, v, v};
+}
+V16 w16 w16_count(uint32_t first)
+{
+    static const uint32_t steps[] = {0, 1, 2, 3};
+    const uint32x4_t v = vaddq_u32(vdupq_n_u32(first), vld1q_u32(steps)), four = vdupq_n_u32(4);
+    const uint32x4_t b = vaddq_u32(v, four), c = vaddq_u32(b, four);
+    return (w16){v, b, c, vaddq_u32(c, four)};
+}
+V16 w16 w16_xor(w16 x, w16 y)
+{
+    return (w16){EACH_4_OF_2(veorq_u32, x, y)};
+}
+V16 uint32x4_t multiply4(uint32x4_t x, uint32_t m, uint32x4_t *high)
+{
+    const uint32x4_t low_pair = vreinterpretq_u32_u64(vmull_n_u32(vget_low_u32(x), m));
+    const uint32x4_t high_pair = vreinterpretq_u32_u64(vmull_n_u32(vget_high_u32(x), m));
+    *high = vuzp2q_u32(low_pair, high_pair);
+    return vuzp1q_u32(low_pair, high_pair);
+}
+V16 w16 w16_multiply(w16 x, uint32_t m, w16 *high)
+{
+    w16 low;
+    low.a = multiply4(x.a, m, &high->a), low.b = multiply4(x.b, m, &high->b);
+    low.c = multiply4(x.c, m, &high->c), low.d = multiply4(x.d, m, &high->d);
+    return low;
+}
+V16 m16 w16_ge(w16 x, w16 y)
+{
+    return (m16){EACH_4_OF_2(vcgeq_u32, x, y)};
+}
+
 #include "device/cpu/vmath.h"
 
 #endif
