@@ -38,17 +38,24 @@ static struct window window_of(const struct fm__conv *g, int64_t oy, int64_t ox)
 }
 
 // By selection, not by jumps: which pixel is the largest cannot be foretold.
-static int64_t largest(const struct fm__conv *g, const float *x, const struct window *w)
+static inline int64_t largest_of(const float *x, int64_t first, int64_t width, int64_t rows, int64_t columns)
 {
-    int64_t top = w->top * g->width + w->left;
-    float best = x[top];
-    for (int64_t y = w->top; y < w->bottom; y++)
-        for (int64_t at = y * g->width + w->left; at < y * g->width + w->right; at++) {
+    int64_t top = first;
+    float best = x[first];
+    for (int64_t y = 0; y < rows; y++)
+        for (int64_t at = first + y * width; at < first + y * width + columns; at++) {
             const bool better = (x[at] > best) | (isnan(x[at]) & !isnan(best));
             top = better ? at : top;
             best = better ? x[at] : best;
         }
     return top;
+}
+
+static int64_t largest(const struct fm__conv *g, const float *x, const struct window *w)
+{
+    const int64_t first = w->top * g->width + w->left, rows = w->bottom - w->top, columns = w->right - w->left;
+    if (rows == 2 && columns == 2) return largest_of(x, first, g->width, 2, 2); // the usual one, unrolled
+    return largest_of(x, first, g->width, rows, columns);
 }
 
 static float mean(const struct fm__conv *g, const float *x, const struct window *w)
