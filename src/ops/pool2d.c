@@ -41,12 +41,10 @@ static struct window window_of(const struct fm__conv *g, int64_t oy, int64_t ox)
 static inline int64_t largest_of(const float *x, int64_t first, int64_t width, int64_t rows, int64_t columns)
 {
     int64_t top = first;
-    float best = x[first];
     for (int64_t y = 0; y < rows; y++)
         for (int64_t at = first + y * width; at < first + y * width + columns; at++) {
-            const bool better = (x[at] > best) | (isnan(x[at]) & !isnan(best));
+            const bool better = (x[at] > x[top]) | (isnan(x[at]) & !isnan(x[top]));
             top = better ? at : top;
-            best = better ? x[at] : best;
         }
     return top;
 }
