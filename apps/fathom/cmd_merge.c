@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -84,13 +85,16 @@ static fm_status get_tokens(struct command *c, int32_t **tokens, int *n, struct 
     return status;
 }
 
-// The model with its adapters against the merged one.
+// The model with its adapters against the merged one: exact activations and a cache of 16 bits, so that what is left is
+// the rounding of the weights.
 static fm_status measure(struct command *c, struct fm_error *err)
 {
     struct fm_cli_engine_args args = c->args;
     int32_t *tokens = NULL;
     int n = 0;
     args.n_ctx = c->ctx;
+    args.activations = 1;
+    args.kv_k = args.kv_v = 0;
     fm_status status = get_tokens(c, &tokens, &n, err);
     if (status == FM_OK) status = fm__cli_engine_batcher(&c->engine, &args, 1, err);
     args.model = c->temp;
@@ -121,12 +125,11 @@ static fm_status measure(struct command *c, struct fm_error *err)
 static int report(struct command *c)
 {
     char size[24];
-    struct fm__file file = {.fd = -1};
-    if (fm__file_open(c->out, &file, NULL) != FM_OK) file.size = 0;
-    fm__file_close(&file);
+    struct stat info;
+    const uint64_t bytes = stat(c->out, &info) == 0 ? (uint64_t)info.st_size : 0;
     if (c->json) {
         json_t *all = json_pack("{s:o, s:s, s:i, s:I}", "out", fm__cli_text(c->out, strlen(c->out)), "type",
-                                c->type_name, "adapters", c->engine.adapters.n, "bytes", (json_int_t)file.size);
+                                c->type_name, "adapters", c->engine.adapters.n, "bytes", (json_int_t)bytes);
         if (c->measured) {
             json_object_set_new(all, "kl", json_real(c->kl.kl.value));
             json_object_set_new(all, "ppl_before", json_real(c->kl.ppl_base.value));
@@ -135,7 +138,7 @@ static int report(struct command *c)
         }
         return fm__cli_json(all);
     }
-    printf("%s: %s, %d adapter%s merged as %s\n", c->out, fm__cli_bytes(size, file.size), c->engine.adapters.n,
+    printf("%s: %s, %d adapter%s merged as %s\n", c->out, fm__cli_bytes(size, bytes), c->engine.adapters.n,
            c->engine.adapters.n > 1 ? "s" : "", c->type_name);
     if (!c->measured) return 0;
     printf("ppl before           %12.4f ± %.4f (model and adapters)\n", c->kl.ppl_base.value, c->kl.ppl_base.error);
