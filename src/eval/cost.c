@@ -84,6 +84,8 @@ struct fm__cost fm__cost_of(const struct fm__plan *plan, int i, int64_t rows, in
         attention(node, &call, rows, depth, &cost);
     } else if (node->op == FM__OP_EMBED && node->n_in > 0 && is_weight(plan, node, 0)) {
         cost.other_bytes += (double)rows * (double)fm_dtype_row_bytes(call.in[0].dtype, call.in[0].dims[1]);
+    } else if (node->op == FM__OP_ADAPT) {
+        cost.operations = share * fm__op(node->op)->flops(&call);
     } else if (node->n_out > 0 && !is_state(plan, node->out[0])) {
         cost.operations = share * (double)fm_tensor_elements(&call.out[0]);
     }

@@ -107,7 +107,9 @@ static fm_status add_weights(struct parts *p, struct fm_batcher *b, const struct
         for (int k = 0; k < node->n_in; k++) {
             if (node->in[k] == FM__NONE || g->values[node->in[k]].kind != FM__WEIGHT) continue;
             struct fm_tensor w;
-            FM_TRY(fm__model_bind((void *)(uintptr_t)b->model, g->values[node->in[k]].name, &w, err));
+            const char *name = g->values[node->in[k]].name;
+            if (!fm__adapter_set_bind(b->dims.adapters, name, &w))
+                FM_TRY(fm__model_bind((void *)(uintptr_t)b->model, name, &w, err));
             if (!w.data)
                 return fm__fail(err, FM_E_UNSUPPORTED,
                                 "bench: the weights of this device are not in the host's memory");
