@@ -7,7 +7,7 @@ int fm_cmd_finetune(int argc, char **argv)
 {
     struct fm_train_run c = {.name = "finetune"};
     struct fm_cli_opt model[FM_CLI_MODEL_OPTS], data[FM_FINETUNE_OPTS], what[FM_FINETUNE_OPTS], steps[FM_FINETUNE_OPTS],
-        runs[FM_FINETUNE_OPTS];
+        rates[FM_FINETUNE_OPTS], runs[FM_FINETUNE_OPTS];
     fm__finetune_defaults(&c.opts);
     fm__cli_engine_defaults(&c.args);
     struct fm_cli_spec spec = {
@@ -23,6 +23,7 @@ int fm_cmd_finetune(int argc, char **argv)
         .groups = {{"Data", data, fm__finetune_data_opts(&c.opts, data)},
                    {"What is trained", what, fm__finetune_what_opts(&c.opts, what)},
                    {"Steps", steps, fm__finetune_step_opts(&c.opts, steps)},
+                   {"Rates", rates, fm__finetune_rate_opts(&c.opts, rates)},
                    {"Run", runs, fm__finetune_run_opts(&c.opts, &c.args.threads, runs)},
                    {"Model", model, fm__cli_model_opts(&c.args, model)}},
         .json = &c.json,

@@ -111,7 +111,8 @@ static fm_status transfer(const struct request *r, struct fm_pull *pull, struct 
                        : r->is_url ? fm__pull_from_url(pull, r->source, err)
                                    : fm__pull_from_file(pull, r->source, err);
     if (status == FM_OK) status = fm__pull_commit(pull, err);
-    bool keep = (r->is_url || r->entry) && status == FM_E_NETWORK; // what can be continued; a full disk gets its room back
+    bool keep =
+        (r->is_url || r->entry) && status == FM_E_NETWORK; // what can be continued; a full disk gets its room back
     fm__pull_end(pull, keep);
     return status;
 }

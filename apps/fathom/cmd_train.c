@@ -164,7 +164,7 @@ int fm_cmd_train(int argc, char **argv)
                         .heads = 6,
                         .ctx = 256};
     struct fm_cli_opt model[FM_CLI_MODEL_OPTS], data[FM_FINETUNE_OPTS], shape[FM_FINETUNE_OPTS],
-        steps[FM_FINETUNE_OPTS], runs[FM_FINETUNE_OPTS];
+        steps[FM_FINETUNE_OPTS], rates[FM_FINETUNE_OPTS], runs[FM_FINETUNE_OPTS];
     fm__finetune_defaults(&c.run.opts);
     fm__cli_engine_defaults(&c.run.args);
     c.run.context = &c;
@@ -182,6 +182,7 @@ int fm_cmd_train(int argc, char **argv)
         .groups = {{"Data", data, fm__finetune_data_opts(&c.run.opts, data)},
                    {"The model", shape, shape_opts(&c, shape)},
                    {"Steps", steps, fm__finetune_step_opts(&c.run.opts, steps)},
+                   {"Rates", rates, fm__finetune_rate_opts(&c.run.opts, rates)},
                    {"Run", runs, fm__finetune_run_opts(&c.run.opts, &c.run.args.threads, runs)},
                    {"More", model, fm__cli_model_opts(&c.run.args, model)}},
         .json = &c.run.json,

@@ -145,12 +145,36 @@ size_t fm__finetune_step_opts(struct fm_finetune_opts *o, struct fm_cli_opt out[
          .min = 2,
          .max = 1 << 20,
          .help = "tokens that are computed at once: memory against speed [512]"},
-        {.names = "--activations",
+        {.names = "--activation-memory",
          .type = FM_CLI_I64,
          .arg = "MIB",
          .out = &o->activations,
          .max = 1 << 24,
          .help = "most memory for activations, the others are computed again; 1 the least there is [all kept]"},
+        {.names = "--precision",
+         .type = FM_CLI_CHOICE,
+         .arg = "TYPE",
+         .choices = "f32|bf16",
+         .out = &o->precision,
+         .help = "of what products are formed from; parameters are f32 [f32]"},
+        {.names = "-s,--seed",
+         .type = FM_CLI_I64,
+         .arg = "N",
+         .out = &o->seed,
+         .max = 9e15,
+         .help = "of order, first values and dropout [0]"},
+        {.names = "--skip-nonfinite",
+         .type = FM_CLI_FLAG,
+         .out = &o->skip_nonfinite,
+         .help = "go on without an update whose loss is not finite, instead of stopping"},
+    };
+    memcpy(out, opts, sizeof opts);
+    return FM_CLI_N(opts);
+}
+
+size_t fm__finetune_rate_opts(struct fm_finetune_opts *o, struct fm_cli_opt out[FM_FINETUNE_OPTS])
+{
+    const struct fm_cli_opt opts[] = {
         {.names = "--lr",
          .type = FM_CLI_F64,
          .arg = "X",
@@ -200,16 +224,6 @@ size_t fm__finetune_step_opts(struct fm_finetune_opts *o, struct fm_cli_opt out[
          .out = &o->clip,
          .max = 1e9,
          .help = "largest norm of an update's gradients; 0 any [1]"},
-        {.names = "-s,--seed",
-         .type = FM_CLI_I64,
-         .arg = "N",
-         .out = &o->seed,
-         .max = 9e15,
-         .help = "of order, first values and dropout [0]"},
-        {.names = "--skip-nonfinite",
-         .type = FM_CLI_FLAG,
-         .out = &o->skip_nonfinite,
-         .help = "go on without an update whose loss is not finite, instead of stopping"},
     };
     memcpy(out, opts, sizeof opts);
     return FM_CLI_N(opts);

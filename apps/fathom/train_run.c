@@ -130,6 +130,7 @@ static fm_status open_trainer(struct run *c, struct fm_error *err)
                  .targets = c->o->targets},
         .dropout = c->o->rank ? 0 : (float)c->o->dropout,
         .seed = (uint64_t)c->o->seed,
+        .bf16 = c->o->precision == 1,
         .optimiser = {.kind = (enum fm__optimiser_kind)c->o->optimiser, .weight_decay = c->o->decay},
         .arena_budget = (size_t)c->o->activations << 20};
     return fm__trainer_new(&opts, &c->trainer, err);
@@ -152,11 +153,11 @@ static fm_status settings_hash(const struct run *c, char hash[17], struct fm_err
     char hex[FM__SHA256_HEX], text[512];
     const int n = snprintf(
         text, sizeof text,
-        "%d %d %a %a %d %.200s | %a %a | %lld %lld %lld %lld | %d %a %a %lld %lld | %d %a %a %lld %d", c->o->kind,
+        "%d %d %a %a %d %.200s | %a %a | %lld %lld %lld %lld | %d %a %a %lld %lld | %d %a %a %lld %d %d", c->o->kind,
         c->o->rank, c->o->alpha, c->o->lora_dropout, c->o->rs_lora, c->o->targets, c->o->decay, c->o->dropout,
         (long long)c->o->length, (long long)c->o->rows, (long long)c->o->batch, (long long)c->o->seed, c->o->schedule,
         c->o->rate, c->o->rate_min, (long long)c->o->steps, (long long)c->o->warmup, c->o->optimiser, c->o->clip,
-        c->o->validation, (long long)c->o->skip_bad, c->o->balance);
+        c->o->validation, (long long)c->o->skip_bad, c->o->balance, c->o->precision);
     FM_TRY(fm__sha256_bytes(text, (size_t)n, digest, err));
     fm__sha256_hex(digest, hex);
     memcpy(hash, hex, 16);

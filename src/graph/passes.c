@@ -102,6 +102,50 @@ struct fm__graph *fm__pass_activations(const struct fm__graph *g, fm__choose_act
     return to;
 }
 
+// How many of its first inputs a product takes as bf16.
+static int n_bf16_rows(enum fm__op_id op)
+{
+    switch (op) {
+    case FM__OP_LINEAR_DW:
+        return 2;
+    case FM__OP_LINEAR:
+    case FM__OP_LINEAR_CROSS_ENTROPY:
+    case FM__OP_LINEAR_CROSS_ENTROPY_GRAD:
+    case FM__OP_LINEAR_CROSS_ENTROPY_DX:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+struct fm__graph *fm__pass_bf16(const struct fm__graph *g)
+{
+    struct replay r;
+    if (!replay_begin(&r, g)) return NULL;
+    const union fm__attrs bf16 = {.cast = {.dtype = FM_BF16}};
+    fm__val *casts = fm__malloc((size_t)g->n_values * sizeof *casts); // of old values
+    for (int i = 0; casts && i < g->n_values; i++) casts[i] = FM__NONE;
+    for (int i = 0; casts && i < g->n_nodes; i++) {
+        const struct fm__node *node = &g->nodes[i];
+        fm__val in[FM__MAX_IN];
+        map_inputs(&r, node, in);
+        for (int k = 0; k < n_bf16_rows(node->op); k++) {
+            fm__val *cast = &casts[node->in[k]];
+            if (g->values[node->in[k]].dtype != FM_F32) continue;
+            if (*cast == FM__NONE) *cast = fm__graph_add(r.to, FM__OP_CAST, 1, &in[k], &bf16);
+            in[k] = *cast;
+        }
+        emit(&r, i, node->n_in, in, &node->attrs);
+    }
+    struct fm__graph *to = finish(&r);
+    if (!casts) {
+        fm__graph_free(to);
+        return NULL;
+    }
+    fm__free(casts);
+    return to;
+}
+
 // What decides the angles of a rope node: the attributes without those that only say where they are applied.
 static union fm__attrs angle_attrs(const struct fm__node *rope)
 {

@@ -9,6 +9,10 @@
 typedef fm_dtype fm__choose_activation(void *context, const struct fm__value *weight);
 struct fm__graph *fm__pass_activations(const struct fm__graph *g, fm__choose_activation *choose, void *context);
 
+// Training in bf16: products, forward and back, take rows of bf16 (their weights are rounded by the kernel, their sums
+// are f32); everything between them, parameters and their gradients stay f32.
+struct fm__graph *fm__pass_bf16(const struct fm__graph *g);
+
 // Takes the angles out of rope: one rope_angles for all ropes of equal rows, factors and scaling.
 struct fm__graph *fm__pass_share_angles(const struct fm__graph *g);
 

@@ -28,6 +28,7 @@ struct fm__trainer_opts {
     struct fm__lora_opts lora;
     float dropout; // of what each block adds to the residual stream
     uint64_t seed; // of first values and dropout
+    bool bf16;     // products take rows of bf16; parameters stay f32
     struct fm__optimiser_opts optimiser;
     size_t arena_budget; // activations are computed again until a step's arena is at most this; 0: never, 1: the least
 };

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "graph/gradient.h"
+#include "graph/passes.h"
 
 static bool trains(void *context, const char *name)
 {
@@ -129,5 +130,8 @@ struct fm__graph *fm__trainer_graph(const struct fm__trainer_opts *opts, bool tr
     fm__graph_output(g, loss, "loss");
     fm__graph_output(g, losses, "losses");
     if (opts->task != FM__TASK_LM) fm__graph_output(g, y, "outputs");
-    return g;
+    if (!opts->bf16) return g;
+    struct fm__graph *rounded = fm__pass_bf16(g);
+    fm__graph_free(g);
+    return rounded;
 }
