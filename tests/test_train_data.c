@@ -237,7 +237,8 @@ static void assistant_spans(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *got = predicted_of(cases[i].template, TWO_TURNS, reason);
         if (!got) fail_msg("%s: %s", cases[i].template, reason);
-        if (strcmp(got, cases[i].want) != 0) fail_msg("%s: \"%s\", want \"%s\"", cases[i].template, got, cases[i].want);
+        if (got && strcmp(got, cases[i].want) != 0)
+            fail_msg("%s: \"%s\", want \"%s\"", cases[i].template, got, cases[i].want);
         assert_string_equal(reason, "turns 2 lost 0");
     }
 }
@@ -723,7 +724,8 @@ static void a_cache_that_cannot_be_written(void **state)
     struct fm__data_opts opts = opts_of(FM__DATA_CLASSIFY, &path);
     opts.cache = "/nonexistent/folder";
     refused(&opts, FM_E_NOT_FOUND, (const char *[]){"/nonexistent/folder", NULL});
-    char *folder, *old = getenv("XDG_CACHE_HOME") ? strdup(getenv("XDG_CACHE_HOME")) : NULL;
+    const char *now = getenv("XDG_CACHE_HOME");
+    char *folder, *old = now ? strdup(now) : NULL;
     struct fm_error err = {0};
     char wanted[400];
     setenv("XDG_CACHE_HOME", test_tmpdir(), 1);
@@ -744,7 +746,7 @@ static void a_full_disk(void **state)
     (void)state;
     make_cache();
     char text[40000];
-    for (size_t i = 0; i < sizeof text; i += 8) memcpy(text + i, "lines \n\n", 8);
+    for (size_t i = 0; i < sizeof text; i += 8) memcpy(text + i, "lines.\n\n", 8); // NOLINT: no string
     const char *path = test_write("full.txt", text, sizeof text);
     struct fm__data_opts opts = opts_of(FM__DATA_TEXT, &path);
     struct rlimit before, small;

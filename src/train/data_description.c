@@ -80,7 +80,7 @@ static fm_status restore_numbers(struct fm__dataset *data, const json_t *numbers
         return fm__fail(err, FM_E_FORMAT, "its description has %zu numbers", json_array_size(numbers));
     for (int i = 0; i < N_PLAIN; i++) *places[i] = json_integer_value(json_array_get(numbers, (size_t)i));
     for (int i = 0; i < FM__SKIP_COUNT; i++)
-        data->counts.skipped[i] = json_integer_value(json_array_get(numbers, (size_t)(N_PLAIN + i)));
+        data->counts.skipped[i] = json_integer_value(json_array_get(numbers, (size_t)N_PLAIN + (size_t)i));
     return FM_OK;
 }
 

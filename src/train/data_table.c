@@ -116,7 +116,7 @@ static fm_status find_columns(const struct fm__builder *b, const struct fm__rows
 
 static fm_status number(struct fm__builder *b, struct fm_str text, float *out, struct fm_error *err)
 {
-    char copy[64], *end = copy;
+    char copy[64] = "", *end = copy;
     if (text.n && text.n < sizeof copy) {
         memcpy(copy, text.p, text.n);
         copy[text.n] = '\0';

@@ -23,7 +23,7 @@ const char *test_write(const char *name, const char *bytes, size_t n)
         if (strcmp(paths[i], wanted) == 0) path = paths[i];
     if (!path) {
         assert_true(n_paths < 64);
-        path = strcpy(paths[n_paths++], wanted);
+        path = memcpy(paths[n_paths++], wanted, sizeof wanted);
     }
     FILE *f = fopen(path, "wb");
     if (!f || fwrite(bytes, 1, n, f) != n || fclose(f)) fail_msg("%s: cannot write", path);
