@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "sup
 from command import BIN, TINY, Command  # noqa: E402
 
 ROOT = os.environ.get("FATHOM_SOURCE_DIR", ".")
-LLAMA, GPT2 = TINY + "llama.gguf", TINY + "gpt2.gguf"
+LLAMA, TIED = TINY + "llama.gguf", TINY + "llama-tied.gguf"
 WORDS = "the thing about other is that one in boat was not there when rain began and on way sea it had seen".split()
 
 
@@ -182,6 +182,29 @@ class Eval(Command):
             self.assertEqual(row["predicted"], labels[line["best"]])
             for c in line["classes"]:
                 self.assertAlmostEqual(c["score"], row["scores"][c["label"]], places=4)
+
+    def test_what_finetune_made(self):
+        # a head that was trained, in an adapter and in a model file: eval finds what the training's own validation found
+        def rows(n):
+            return jsonl([{"text": sentence(i, 6 + i % 5) + (" boat" if i % 3 else " rain"), "label": "wet" if i % 3 == 0 else "dry"} for i in n])
+        train, valid = self.path("train.jsonl", rows(range(160))), rows(range(200, 260))
+        self.path("valid.jsonl", valid)
+        for out, how in (("adapter", ["--lora", "4", "--lr", "1e-2"]), ("full.gguf", ["--lr", "2e-3"])):
+            done = subprocess.run([BIN, "finetune", "-m", TIED, "--data", "classify", train, "--validation-data", self.path("valid.jsonl"),
+                                   "-o", self.path(out), "--epochs", "2", "--rows", "128", "--length", "64", "--eval-every", "1", "--dropout",
+                                   "0", "--log", self.path("log.jsonl"), *how], env=self.env, capture_output=True, text=True, timeout=600)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            with open(self.path("log.jsonl"), encoding="utf-8") as f:
+                told = [line for line in map(json.loads, f) if "eval_accuracy" in line]
+            kept = max((t for t in told if t.get("best")), key=lambda t: t["step"], default=told[-1])
+            model = {"model": self.path(out) if out.endswith("gguf") else TIED}
+            args = [] if out.endswith("gguf") else ["--adapter", self.path(out)]
+            report = self.path("trained.html")
+            result = self.scored("classify", valid, *args, "--report", report, "--training-log", self.path("log.jsonl"), **model)[0]
+            self.assertTrue(result["head"])
+            self.assertEqual(sorted(result["labels"]), ["dry", "wet"])
+            self.assertIn(round(result["metrics"]["accuracy"]["value"], 6),
+                          {round(kept["eval_accuracy"], 6), round(told[-1]["eval_accuracy"], 6)}, out)
 
     def test_label_words(self):
         plain = self.scored("classify", CLASSIFY)[1]
