@@ -143,6 +143,25 @@ static void find_cuts(struct work *w)
     }
 }
 
+// Takes out valleys that lie half as high again as the lowest before and the lowest behind them: those are inside a
+// layer (a feed-forward's middle where an adapter reads it too).
+static void drop_high_cuts(struct work *w)
+{
+    int n = 0;
+    for (int i = 0; i < w->n_cuts; i++) {
+        size_t before = SIZE_MAX, behind = SIZE_MAX;
+        for (int k = 0; k < w->n_cuts; k++) {
+            size_t *side = k < i ? &before : &behind;
+            if (k != i && w->across[w->cuts[k]] < *side) *side = w->across[w->cuts[k]];
+        }
+        const size_t low = before > behind ? before : behind, height = w->across[w->cuts[i]];
+        w->order[i] = low == SIZE_MAX || height - height / 3 <= low; // order: scratch here
+    }
+    for (int i = 0; i < w->n_cuts; i++)
+        if (w->order[i]) w->cuts[n++] = w->cuts[i];
+    w->n_cuts = n;
+}
+
 // Every `step`-th cut counts, the last ones first: segments, and what is kept.
 static void cut(struct work *w, int step)
 {
@@ -418,6 +437,7 @@ fm_status fm__pass_recompute(const struct fm__graph *g, const struct fm__recompu
     if (status == FM_OK) {
         find_early_and_late(&w);
         find_cuts(&w);
+        drop_high_cuts(&w);
         status = search(&w, &best, err);
     }
     end_work(&w);
