@@ -56,7 +56,8 @@ static void run(const struct fm__kernel *kernel, const struct fm__call *fast, in
     struct fm__call call = *fast;
     atomic_int_fast64_t next = 0;
     call.next = &next;
-    call.workspace = kernel->workspace ? allocate(kernel->workspace(&call, threads)) : NULL;
+    call.workspace_bytes = kernel->workspace ? kernel->workspace(&call, threads) : 0;
+    call.workspace = kernel->workspace ? allocate(call.workspace_bytes) : NULL;
     unsigned char *scratch = allocate((size_t)threads * FM__WORKER_SCRATCH);
     for (int i = 0; i < call.n_out; i++) memset(call.out[i].data, 0x5a, fm_tensor_bytes(&call.out[i]));
     fm__pool_run(pools[threads], work, &(struct job){kernel, &call, pools[threads], scratch});

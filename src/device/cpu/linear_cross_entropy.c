@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // linear_cross_entropy and its gradients on CPU workers: a loop over slabs of W, whose products are calls of the linear
 // kernels (all workers together), and between them rows of logits, shared by rows. Shared workspace:
-//   | counters, one a product | numbers of the rows with a target | their sums and targets' logits | logits of a slab |
-//   x of the rows with a target, where there are others | gradients of logits in bf16 (x bf16) |
-//   workspace of the products |
+//   | kernels of the products | counters, one a product | numbers of the rows with a target | their sums and targets'
+//   logits | logits of a slab | x of the rows with a target, where there are others | gradients of logits in bf16 (x
+//   bf16) | workspace of the products |
+// Worker 0 chooses the kernels: a choice may be timed, and workers that share a product must run one kernel.
 // Where every row has a target x is used where it lies.
 #include <string.h>
 
@@ -22,6 +23,7 @@ struct row_sum {
 };
 
 struct parts {
+    struct fm__kernel *kernels; // [N_PRODUCTS]
     atomic_int_fast64_t *next;
     int32_t *index;
     struct row_sum *sums;
@@ -51,10 +53,12 @@ static size_t aligned(size_t bytes)
 static struct parts lay_out(char *base, const struct fm__call *c)
 {
     const int64_t N = c->in[0].dims[0], V = c->in[1].dims[0];
-    struct parts p = {.next = (atomic_int_fast64_t *)(void *)base};
+    struct parts p = {.kernels = (struct fm__kernel *)(void *)base};
     const size_t n = (size_t)N, wide = V < FM__LCE_SLAB ? (size_t)V : FM__LCE_SLAB;
     const size_t n_slabs = (size_t)((V + FM__LCE_SLAB - 1) / FM__LCE_SLAB);
-    size_t at = aligned(N_PRODUCTS * n_slabs * sizeof *p.next);
+    size_t at = aligned(N_PRODUCTS * sizeof *p.kernels);
+    p.next = (atomic_int_fast64_t *)(void *)(base + at);
+    at += aligned(N_PRODUCTS * n_slabs * sizeof *p.next);
     p.index = (int32_t *)(void *)(base + at);
     at += aligned(n * sizeof *p.index);
     p.sums = (struct row_sum *)(void *)(base + at);
@@ -88,6 +92,7 @@ static void sub_call(const struct lce *l, enum product which, int64_t slab, stru
                  (packed ? begin / FM__PACK_ROWS * (int64_t)fm__pack_group_bytes(w.dtype, l->D) : begin * w.strides[0]);
     w.dims[0] = n;
     *sub = (struct fm__call){.n_in = 2, .n_out = 1, .rows = l->n_rows, .workspace = l->at.sub};
+    if (c->workspace_bytes > l->at.bytes) sub->workspace_bytes = c->workspace_bytes - l->at.bytes;
     sub->next = l->at.next ? l->at.next + slab * N_PRODUCTS + which : NULL;
     sub->in[0] = which == DX ? dz : x;
     sub->in[1] = which == DW ? dz : w;
@@ -111,11 +116,16 @@ static struct fm__kernel sub_kernel(const struct lce *l, enum product which, con
     return fm__kernel_select(which == DW ? FM__OP_LINEAR_DW : FM__OP_LINEAR, sub, l->level);
 }
 
+static bool has_product(const struct lce *l, enum product which)
+{
+    return which == LOGITS || (l->gradient && (which == DX || l->call->n_out > 1));
+}
+
 static void multiply(const struct lce *l, enum product which, int64_t slab)
 {
     struct fm__call sub;
     sub_call(l, which, slab, &sub);
-    sub_kernel(l, which, &sub).run(&sub, l->worker);
+    l->at.kernels[which].run(&sub, l->worker);
 }
 
 // This worker's share of n rows.
@@ -132,17 +142,28 @@ static void read_call(struct lce *l, const struct fm__call *c, int level)
     l->n_slabs = (l->V + FM__LCE_SLAB - 1) / FM__LCE_SLAB;
 }
 
-// Rows with a target are found and gathered, sums and counters set.
+// By worker 0: rows with a target are found, sums and counters set, kernels chosen.
+static void prepare(struct lce *l)
+{
+    const struct fm__call *c = l->call;
+    const int64_t n = fm__lce_rows(c->in[2].data, l->N, l->V, l->at.index);
+    for (int64_t i = 0; i < N_PRODUCTS * l->n_slabs; i++) atomic_init(&l->at.next[i], 0);
+    for (int64_t i = 0; i < n; i++) l->at.sums[i] = (struct row_sum){FM__LCE_NOTHING, 0};
+    for (int p = LOGITS; p < N_PRODUCTS; p++) {
+        struct fm__call sub;
+        if (!has_product(l, (enum product)p)) continue;
+        sub_call(l, (enum product)p, 0, &sub);
+        l->at.kernels[p] = sub_kernel(l, (enum product)p, &sub);
+    }
+    atomic_store_explicit(c->next, n, memory_order_relaxed); // the call's own counter carries the number
+}
+
+// … and gathered by all.
 static void begin(struct lce *l)
 {
     const struct fm__call *c = l->call;
     l->at = lay_out(c->workspace, c);
-    if (l->worker->index == 0) {
-        const int64_t n = fm__lce_rows(c->in[2].data, l->N, l->V, l->at.index);
-        for (int64_t i = 0; i < N_PRODUCTS * l->n_slabs; i++) atomic_init(&l->at.next[i], 0);
-        for (int64_t i = 0; i < n; i++) l->at.sums[i] = (struct row_sum){FM__LCE_NOTHING, 0};
-        atomic_store_explicit(c->next, n, memory_order_relaxed); // the call's own counter carries the number
-    }
+    if (l->worker->index == 0) prepare(l);
     fm__worker_barrier(l->worker);
     l->n_rows = atomic_load_explicit(c->next, memory_order_relaxed);
     l->x = l->n_rows == l->N ? c->in[0].data : l->at.x;
@@ -256,7 +277,7 @@ static size_t workspace_at(const struct fm__call *largest, int n_workers, int le
     size_t sub = 0;
     read_call(&l, largest, level);
     for (int p = LOGITS; p < N_PRODUCTS; p++) {
-        if ((p > LOGITS && !l.gradient) || p >= DX + largest->n_out) continue;
+        if (!has_product(&l, (enum product)p)) continue;
         struct fm__call call;
         sub_call(&l, (enum product)p, 0, &call);
         const struct fm__kernel kernel = sub_kernel(&l, (enum product)p, &call);
@@ -286,7 +307,7 @@ struct fm__kernel fm__linear_cross_entropy_kernel(const struct fm__call *largest
     read_call(&l, largest, level);
     for (int p = LOGITS; p < N_PRODUCTS && kernels[level].run; p++) {
         struct fm__call call;
-        if ((p > LOGITS && !l.gradient) || p >= DX + largest->n_out) continue;
+        if (!has_product(&l, (enum product)p)) continue;
         sub_call(&l, (enum product)p, 0, &call);
         if (!sub_kernel(&l, (enum product)p, &call).run) return (struct fm__kernel){0};
     }
