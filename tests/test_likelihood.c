@@ -71,7 +71,7 @@ static void make_contexts(void)
             c->n = contexts[i - 1].n;
         }
         for (int j = 0; j < c->n_continuations; j++) {
-            int length = 1 + random_below(MOST_TOKENS);
+            int length = i % 5 == 3 ? 1 : 1 + random_below(MOST_TOKENS); // before the repeated one: only first tokens
             for (int k = 0; k < length; k++) choice_tokens[i][j][k] = random_below(286);
             continuations[i][j] =
                 (struct fm__continuation){.tokens = choice_tokens[i][j], .n = length, .top = tops[i][j]};
@@ -176,6 +176,40 @@ static void nothing_twice(void **unused)
     assert_true(stats.n_rows <= rows && stats.n_rows + N_CONTEXTS >= rows);
 }
 
+static void run_one(struct fm__context *context)
+{
+    struct fm_batcher *batcher = new_batcher(1);
+    struct fm__likelihood l = {
+        .together = {.batcher = batcher, .n_lanes = 1}, .contexts = context, .n = 1, .n_vocab = N_VOCAB};
+    assert_ok(fm__likelihood_run(&l, &err), err);
+    fm_batcher_free(batcher);
+}
+
+// Greedy are continuations of first choices only: the last one alone is not enough.
+static void greedy(void **unused)
+{
+    (void)unused;
+    int32_t tokens[3] = {1, 2, 3}, top[3];
+    struct fm__continuation c = {.tokens = tokens, .n = 3, .top = top};
+    make_contexts();
+    struct fm__context context = {contexts[0].tokens, contexts[0].n, &c, 1};
+    for (int k = 0; k < 3; k++) {
+        run_one(&context);
+        assert_false(c.greedy);
+        tokens[k] = top[k];
+    }
+    run_one(&context);
+    assert_true(c.greedy);
+    tokens[0] = (tokens[0] + 1) % N_VOCAB;
+    for (int k = 1; k < 3; k++) {
+        run_one(&context);
+        tokens[k] = top[k];
+    }
+    run_one(&context);
+    assert_int_equal(top[2], tokens[2]);
+    assert_false(c.greedy);
+}
+
 static void refused(void **unused)
 {
     (void)unused;
@@ -244,8 +278,7 @@ static void answers(void **unused)
     (void)unused;
     enum { N = 7 };
     struct fm__question questions[N];
-    char want[N][512];
-    bool plain[N];
+    char want[N][512], whole[N][512];
     make_contexts();
     for (int i = 0; i < N; i++) {
         questions[i] = (struct fm__question){.tokens = contexts[i].tokens, .n = contexts[i].n};
@@ -255,23 +288,26 @@ static void answers(void **unused)
         ask(questions, N, lanes, NULL);
         for (int i = 0; i < N; i++) {
             // tiny models write broken characters too, which answers hold as U+FFFD
-            plain[i] = !strstr(questions[i].answer, "\xef\xbf\xbd");
-            if (plain[i]) assert_string_equal(questions[i].answer, want[i]);
+            bool plain = !strstr(questions[i].answer, "\xef\xbf\xbd");
+            if (plain) assert_string_equal(questions[i].answer, want[i]);
             assert_int_equal(questions[i].n_answer, strlen(questions[i].answer));
+            snprintf(whole[i], sizeof whole[i], "%s", questions[i].answer);
             fm__free(questions[i].answer);
             questions[i] = (struct fm__question){.tokens = contexts[i].tokens, .n = contexts[i].n};
         }
     }
-    // a stop string ends an answer before it, also where tokens cut it
+    // a stop string ends an answer before it, also where it lies across tokens
+    int n_stopped = 0;
     for (int i = 0; i < N; i++) {
-        size_t length = strlen(want[i]);
-        if (length < 6 || !plain[i]) continue;
-        char stop[4] = {want[i][3], want[i][4], want[i][5], 0};
+        if (strlen(whole[i]) < 6) continue;
+        char stop[4] = {whole[i][3], whole[i][4], whole[i][5], 0};
         ask(&questions[i], 1, 1, stop);
-        assert_int_equal(questions[i].n_answer, (size_t)(strstr(want[i], stop) - want[i]));
-        assert_memory_equal(questions[i].answer, want[i], questions[i].n_answer);
+        assert_int_equal(questions[i].n_answer, (size_t)(strstr(whole[i], stop) - whole[i]));
+        assert_memory_equal(questions[i].answer, whole[i], questions[i].n_answer);
         fm__free(questions[i].answer);
+        n_stopped++;
     }
+    assert_true(n_stopped > 3);
 }
 
 // --- examples to tokens ---
@@ -442,9 +478,15 @@ static void heads(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(together_as_alone), cmocka_unit_test(nothing_twice), cmocka_unit_test(refused),
-        cmocka_unit_test(answers),           cmocka_unit_test(prepares),      cmocka_unit_test(passages),
-        cmocka_unit_test(no_memory),         cmocka_unit_test(heads),
+        cmocka_unit_test(together_as_alone),
+        cmocka_unit_test(nothing_twice),
+        cmocka_unit_test(refused),
+        cmocka_unit_test(greedy),
+        cmocka_unit_test(answers),
+        cmocka_unit_test(prepares),
+        cmocka_unit_test(passages),
+        cmocka_unit_test(no_memory),
+        cmocka_unit_test(heads),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -304,6 +304,7 @@ static void refused(void **unused)
     t = train(&args, "abab abab abab", 14);
     for (int32_t i = 257; i < t->n_tokens; i++)
         assert_false(t->tokens.len[i] == 4 && !memcmp(t->tokens.bytes + t->tokens.at[i], "abab", 4));
+    for (size_t m = 0; m < t->n_merges; m++) assert_int_not_equal(t->merges[m].merged, 0);
     fm_tokenizer_free(reopen(t));
     fm__tok_trainer_free(t);
     char path[4096];
