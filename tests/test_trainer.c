@@ -501,6 +501,11 @@ static void refusals(void **state)
     mb.tokens[3] = 0, mb.n_rows = 65;
     assert_int_equal(fm__trainer_micro(b.t, &mb, &loss, &err), FM_E_LIMIT);
     assert_int_equal(fm__trainer_update(b.t, 1, 1, &err), FM_E_ARG); // no gradients yet
+    fm__trainer_rest(b.t);
+    mb.n_rows = N;
+    assert_int_equal(fm__trainer_micro(b.t, &mb, &loss, &err), FM_E_ARG);
+    assert_non_null(strstr(err.text, "at rest"));
+    assert_non_null(state_of(&b, "", 0)); // what was learnt is there
     fm__microbatch_deinit(&mb);
     close_bench(&b);
 }

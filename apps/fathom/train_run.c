@@ -303,6 +303,7 @@ static fm_status all(struct run *c, struct fm__loop_result *result, struct fm_er
     const fm_status logged = fm__train_log_end(&c->log, status == FM_OK ? err : NULL);
     if (status == FM_OK) status = logged;
     if (status != FM_OK || result->end == FM__LOOP_STOPPED) return status;
+    fm__trainer_rest(c->trainer); // the result needs memory of its own
     return write_result(c, err);
 }
 

@@ -165,6 +165,13 @@ void fm__trainer_free(struct fm__trainer *t)
     fm__free(t);
 }
 
+void fm__trainer_rest(struct fm__trainer *t)
+{
+    fm__plan_free(t->train);
+    fm__plan_free(t->eval);
+    t->train = t->eval = NULL;
+}
+
 static fm_status check_micro(const struct fm__trainer *t, const struct fm__microbatch *m, struct fm_error *err)
 {
     if (m->n_rows < 1 || m->n_rows > t->opts.n_rows)
@@ -190,6 +197,7 @@ struct fm__trainer_inputs fm__trainer_inputs(const struct fm__trainer *t, const 
 static fm_status run(struct fm__trainer *t, struct fm__plan *plan, const struct fm__microbatch *m, float keep,
                      struct fm_error *err)
 {
+    if (!plan) return fm__fail(err, FM_E_ARG, "trainer: at rest, its plans are gone");
     FM_TRY(check_micro(t, m, err));
     const struct fm__trainer_inputs in = fm__trainer_inputs(t, m, keep);
     return fm__plan_run(plan, m->n_rows, (const void *[]){m->tokens, m->rows, in.key, in.targets, m->weights, &in.keep},

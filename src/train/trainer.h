@@ -37,6 +37,8 @@ struct fm__trainer;
 
 fm_status fm__trainer_new(const struct fm__trainer_opts *opts, struct fm__trainer **out, struct fm_error *err);
 void fm__trainer_free(struct fm__trainer *t); // NULL is fine
+// The last step is done: gives back the memory of activations; from now on only states can be read.
+void fm__trainer_rest(struct fm__trainer *t);
 
 // Adds a micro-batch's gradients to those of the step; *loss: the sum of its rows' weighted losses. Without rows: none.
 fm_status fm__trainer_micro(struct fm__trainer *t, const struct fm__microbatch *micro, double *loss,
