@@ -153,6 +153,7 @@ static void run(const struct fm__call *call, struct fm__worker *worker, const st
         .l = l,
         .rows = call->workspace,
         .n_steps = (l->K + STEP - 1) / STEP,
+        .step_terms = STEP,
         .row_bytes = (size_t)l->K * 2,
         .space = worker->scratch + GEMM_SUMS_BYTES,
         .sums = worker->scratch,

@@ -94,9 +94,11 @@ struct linear_walk {
     bool own;
     struct linear_share rows;
     int64_t next, n_wide, wide, item_rows; // an own item's number; items side by side; panels and rows of an item
+    int64_t n_panels;                      // of all
 };
 struct linear_item {
     int64_t p, row, n_rows;
+    int n_panels;
 };
 
 // n things in equal parts, multiples of `unit`, none larger than `most` (a multiple too).
@@ -116,6 +118,7 @@ static inline struct linear_walk linear_walk(const struct linear *l, const struc
                                 .rows = rows,
                                 .n_wide = (l->n_panels + wide - 1) / wide,
                                 .wide = wide,
+                                .n_panels = l->n_panels,
                                 .item_rows = linear_part(rows.end - rows.first, item_rows, 32)};
 }
 
@@ -132,6 +135,7 @@ static inline bool linear_next(struct linear_walk *w, struct linear_item *item)
 {
     const int64_t i = w->own ? w->next++ : fm__take(w->call, 1);
     item->p = i % w->n_wide * w->wide;
+    item->n_panels = (int)(w->n_panels - item->p < w->wide ? w->n_panels - item->p : w->wide);
     item->row = w->rows.first + i / w->n_wide * w->item_rows;
     item->n_rows = w->rows.end - item->row < w->item_rows ? w->rows.end - item->row : w->item_rows;
     return item->n_rows > 0;
@@ -143,6 +147,24 @@ static inline int linear_tile_of(int64_t left, int64_t most, int64_t *step)
     const int size = left >= most ? 3 : left >= 4 ? 2 : left >= 2 ? 1 : 0;
     *step = size == 3 ? most : 1 << size;
     return size;
+}
+
+// A run of bytes asked for into L2.
+static inline void linear_expect(const uint8_t *at, int64_t bytes)
+{
+    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(at + b, 0, 2);
+}
+
+// Row i of the part of W, in rows order, that n terms from term k on of n_panels panels need. Asked for one by one
+// while a part before is computed: rows are pages apart, which no prefetcher of the machine's own bridges.
+static inline void linear_expect_w(const struct linear *l, int64_t p, int n_panels, int64_t k, int64_t n, int64_t i)
+{
+    const int64_t width = 16 * n_panels, row = l->turned ? k + i : 16 * p + i;
+    const int64_t size = (int64_t)fm_dtype_info(l->dtype)->block_bytes;
+    if (l->packed || fm_dtype_info(l->dtype)->block_elements > 1 || k >= l->K) return;
+    if (i >= (l->turned ? n : width) || row >= (l->turned ? l->K : l->O)) return;
+    linear_expect(l->w + (size_t)row * l->w_stride + (size_t)((l->turned ? 16 * p : k) * size),
+                  (l->turned ? width : n) * size);
 }
 
 // The lines of y that rows of n_panels panels go to, asked for while there is something to compute.

@@ -49,6 +49,7 @@ void fm__linear_i8_amx(const struct fm__call *call, struct fm__worker *worker)
         .l = &l,
         .rows = call->workspace,
         .n_steps = (l.K + STEP - 1) / STEP,
+        .step_terms = STEP,
         .row_bytes = (size_t)l.K,
         .space = worker->scratch + GEMM_SUMS_BYTES,
         .sums = worker->scratch,

@@ -20,6 +20,7 @@ struct gemm {
     const struct linear *l;
     uint8_t *rows;
     int64_t n_steps;
+    int64_t step_terms;
     size_t row_bytes; // of x, without what follows its elements
     void *space;      // of the panel source
     void *sums;       // [GEMM_PANELS / 2][GEMM_ITEM_ROWS][GEMM_WIDTH] f32 or int32
@@ -123,11 +124,15 @@ static inline void gemm_pair(const struct gemm *g, const struct gemm_kind *k, co
 {
     _Alignas(64) float slab[32 * GEMM_WIDTH];
     const size_t strip = (size_t)g->n_steps * GEMM_TILE;
+    const int64_t terms = g->step_terms;
     const bool first = pair->step == 0, last = pair->step + pair->n >= g->n_steps;
     float *sums = (float *)g->sums + (pair->p - item->p) / 2 * GEMM_ITEM_ROWS * GEMM_WIDTH;
     for (int64_t r = 0; r < item->n_rows; r += 32, sums += 32 * GEMM_WIDTH) {
         const int64_t n_here = item->n_rows - r < 32 ? item->n_rows - r : 32;
         const uint8_t *x = g->rows + (size_t)((item->row + r) / 16) * strip + (size_t)pair->step * GEMM_TILE;
+        const int64_t block = (pair->p - item->p) / 2 * (GEMM_ITEM_ROWS / 32) + r / 32;
+        for (int64_t i = 2 * block; i < 2 * block + 2; i++) // W's next part has more rows than x blocks of 32
+            linear_expect_w(g->l, item->p, item->n_panels, (pair->step + pair->n) * terms, GEMM_PIECE_STEPS * terms, i);
         if (last) linear_expect_y(g->l, pair->p, pair->n_panels, item->row + r, n_here);
         if (g->l->x_turned) {
             k->block(x, strip, w, pair->n, true, slab);
@@ -140,11 +145,10 @@ static inline void gemm_pair(const struct gemm *g, const struct gemm_kind *k, co
     }
 }
 
-static inline void gemm_item(const struct gemm *g, const struct gemm_kind *k, const struct linear_item *item,
-                             int64_t wide)
+static inline void gemm_item(const struct gemm *g, const struct gemm_kind *k, const struct linear_item *item)
 {
     const uint8_t *w[GEMM_PANELS];
-    const int n_panels = (int)(g->l->n_panels - item->p < wide ? g->l->n_panels - item->p : wide);
+    const int n_panels = item->n_panels;
     for (int64_t s = 0; s < g->n_steps; s += GEMM_PIECE_STEPS) {
         const int64_t n = g->n_steps - s < GEMM_PIECE_STEPS ? g->n_steps - s : GEMM_PIECE_STEPS;
         k->panels(g, &(struct gemm_piece){item->p, s, n, n_panels}, w);
@@ -166,7 +170,7 @@ static inline void gemm_run(const struct gemm *g, const struct fm__call *call, s
     for (int64_t r = share.first; r < gemm_rows(share.end); r += 16) k->turn(g, r);
     if (!walk.own && worker->count > 1) fm__worker_barrier(worker);
     tiles_load(&gemm_tiles);
-    for (struct linear_item i; linear_next(&walk, &i);) gemm_item(g, k, &i, wide);
+    for (struct linear_item i; linear_next(&walk, &i);) gemm_item(g, k, &i);
     _tile_release();
 }
 
