@@ -18,6 +18,7 @@ struct fm__optimiser_opts {
     double weight_decay;          // 0 is none
     int plain_momentum;           // 1: not Nesterov's (SGD, Muon)
     int decay_all;                // 1: also norms, biases, embeddings
+    int bf16;                     // 1: Muon's products take rows of bf16
 };
 
 // "adamw", "adamw8", "sgd" or "muon".

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "graph/passes.h"
 #include "ops/codes8.h"
 #include "ops/optimiser.h"
 
@@ -160,5 +161,8 @@ struct fm__graph *fm__step_graph(const struct fm__optimiser_opts *opts, int n, c
         else
             add_adamw(&s, p, opts->kind == FM__OPTIMISER_ADAMW8);
     }
-    return s.g;
+    if (opts->kind != FM__OPTIMISER_MUON || !opts->bf16) return s.g;
+    struct fm__graph *bf16 = fm__pass_bf16(s.g);
+    fm__graph_free(s.g);
+    return bf16;
 }

@@ -142,6 +142,7 @@ fm_status fm__trainer_new(const struct fm__trainer_opts *opts, struct fm__traine
     struct fm__trainer *t = fm__calloc(1, sizeof *t);
     if (!t) return fm__fail_nomem(err, "trainer", sizeof *t);
     t->opts = *opts;
+    t->opts.optimiser.bf16 |= opts->bf16;
     t->fresh = true;
     t->states = (struct fm__states){.device = fm__model_device(opts->model),
                                     .next = fm__model_bind,
