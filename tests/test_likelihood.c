@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "eval/answers.h"
 #include "eval/classifier.h"
+#include "eval/labelled.h"
 #include "eval/likelihood.h"
 #include "eval/prepare.h"
 #include "eval/score.h"
@@ -407,6 +408,43 @@ static void no_memory(void **unused)
     fm_batcher_free(batcher);
 }
 
+static void write_text(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
+    fclose(f);
+}
+
+static void no_memory_reading(void **unused)
+{
+    (void)unused;
+    char choice[4096], labelled[4096];
+    snprintf(choice, sizeof choice, "%s/choice.jsonl", test_tmpdir());
+    snprintf(labelled, sizeof labelled, "%s/labelled.tsv", test_tmpdir());
+    write_text(choice, "{\"context\": \"the\", \"choices\": [\"in\", \"a\"], \"answer\": \"a\"}\n"
+                       "{\"context\": \"a\", \"choices\": [\"in\", \"the\"], \"answer\": 0}\n");
+    write_text(labelled, "text\tlabel\nthe thing\tgood\na thing\tbad\n");
+    for (int turn = 0; turn < 2; turn++)
+        for (int64_t n = 0;; n++) {
+            struct fm__examples_args args = {.path = choice, .task = FM__EVAL_CHOICE};
+            struct fm__labelled_args rows = {.path = labelled, .task = FM__EVAL_CLASSIFY, .tok = tok, .length = 64};
+            struct fm__examples examples;
+            fm__alloc_fail_after(n, true);
+            fm_status status =
+                turn ? fm__labelled_read(&rows, &examples, &err) : fm__examples_read(&args, &examples, &err);
+            fm__alloc_fail_after(-1, false);
+            if (status == FM_OK) {
+                assert_true(examples.n == 2 && examples.items[0].gold == 1);
+                if (turn) assert_string_equal(examples.items[1].text.p, "a thing");
+                fm__examples_deinit(&examples);
+                break;
+            }
+            assert_int_equal(status, FM_E_NOMEM);
+            assert_true(n < 5000);
+        }
+}
+
 // --- the head ---
 
 static void write_head(const char *path, int64_t d, bool bias, int n_labels)
@@ -478,15 +516,11 @@ static void heads(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(together_as_alone),
-        cmocka_unit_test(nothing_twice),
-        cmocka_unit_test(refused),
-        cmocka_unit_test(greedy),
-        cmocka_unit_test(answers),
-        cmocka_unit_test(prepares),
-        cmocka_unit_test(passages),
-        cmocka_unit_test(no_memory),
-        cmocka_unit_test(heads),
+        cmocka_unit_test(together_as_alone), cmocka_unit_test(nothing_twice),
+        cmocka_unit_test(refused),           cmocka_unit_test(greedy),
+        cmocka_unit_test(answers),           cmocka_unit_test(prepares),
+        cmocka_unit_test(passages),          cmocka_unit_test(no_memory),
+        cmocka_unit_test(no_memory_reading), cmocka_unit_test(heads),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
