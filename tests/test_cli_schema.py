@@ -192,12 +192,20 @@ class Lines(Command):
         for kind in ("bpe", "char", "byte"):
             self.check("tokenizer", "tokenizer", "train", TINY + "text.txt", "-o", out, "--kind", kind, "--vocab-size", "280")
 
+    def test_training(self):
+        texts = self.path("texts.jsonl", '{"text": "the thing in the end"}\n' * 4)
+        model, more = self.path("made.gguf"), ("--steps", "2", "--length", "16", "--rows", "32")
+        self.check("finetune", "finetune", "-m", LLAMA, texts, "-o", self.path("adapter"), "--lora", "2", *more, lines=3)
+        self.check("train", "train", texts, "--tokenizer", LLAMA, "--layers", "1", "--d-model", "32", "--heads", "2", "--ctx", "32",
+                   "--validation", "0.5", "--eval-every", "1", "-o", model, *more, lines=3)
+
     def test_failures(self):
         missing = "/nonexistent/model.gguf"
         for args in (["pull", missing], ["tokenize", "-m", missing, "x"], ["inspect", missing], ["embed", "-m", missing, "x"],
                      ["chat", "-m", missing, "x"], ["generate", "-m", missing, "x"], ["bench", "-m", missing],
                      ["perplexity", "-m", missing, "x"], ["inspect", "--plan", missing],
-                     ["eval", "--task", "choice", "-m", missing, "x"], ["tokenizer", "train", missing, "-o", self.path("x")]):
+                     ["eval", "--task", "choice", "-m", missing, "x"], ["tokenizer", "train", missing, "-o", self.path("x")],
+                     ["finetune", "-m", missing, "x", "-o", self.path("x")]):
             code, values = self.run_json(*args, "--stats")
             self.assertEqual((code, len(values)), (5, 1), args)
             self.assertIsNone(SCHEMA.wrong(SCHEMA.types["ERROR"], values[0]))

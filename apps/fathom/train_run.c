@@ -53,7 +53,7 @@ static void say_counts(const struct run *c, const struct fm__dataset *data, cons
         if (n->skipped[i])
             fprintf(stderr, ", %lld skipped (%s)", (long long)n->skipped[i], fm__data_skip_text((enum fm__data_skip)i));
     if (n->turns_lost) fprintf(stderr, ", %lld answers that the template does not show", (long long)n->turns_lost);
-    fputc('\n', stderr);
+    fprintf(stderr, "\n%s: %s\n", what, fm__dataset_note(data));
     for (int i = 0; fm__dataset_bad_row(data, i); i++) fprintf(stderr, "  %s\n", fm__dataset_bad_row(data, i));
 }
 
@@ -242,7 +242,6 @@ static int report(struct run *c, const struct fm__loop_result *r)
 {
     static const char *const ends[] = {"done", "stopped", "no better"};
     const int stopped = fm_status_exit_code(FM_E_CANCELLED);
-    fm__cli_stats_end(&c->asked->stats, NULL);
     if (c->asked->json) {
         json_t *all =
             json_pack("{s:s, s:s, s:I, s:s}", "end", ends[r->end], "out", r->end == FM__LOOP_STOPPED ? "" : c->o->out,
@@ -251,8 +250,8 @@ static int report(struct run *c, const struct fm__loop_result *r)
             json_object_set_new(all, "best_step", json_integer((json_int_t)r->best_step));
             json_object_set_new(all, "best_loss", json_real(r->best));
         }
-        fm__cli_stats_json(&c->asked->stats, all);
         const int code = fm__cli_json(all);
+        fm__cli_stats_show(&c->asked->stats, NULL, true);
         return r->end == FM__LOOP_STOPPED && !code ? stopped : code;
     }
     if (r->end == FM__LOOP_STOPPED) {
@@ -262,7 +261,7 @@ static int report(struct run *c, const struct fm__loop_result *r)
         if (r->best_step)
             printf("best validation loss %.4f after step %llu\n", r->best, (unsigned long long)r->best_step);
     }
-    fm__cli_stats_print(&c->asked->stats);
+    fm__cli_stats_show(&c->asked->stats, NULL, false);
     return r->end == FM__LOOP_STOPPED ? stopped : 0;
 }
 

@@ -141,9 +141,9 @@ static fm_status gather(struct run *r, struct fm__loop_step *s, double *weight, 
         if (!isfinite(part)) break; // this micro-batch is the one to look at
     } while (!r->mb.ends_step);
     s->epoch = r->mb.epoch;
-    s->loss = loss / *weight;
+    s->loss = *weight > 0 ? loss / *weight : loss;
     s->norm = s->loss;
-    if (!isfinite(loss)) return FM_OK;
+    if (!isfinite(loss) || !(*weight > 0)) return FM_OK;
     FM_TRY(fm__trainer_norm(r->o->trainer, &s->norm, err));
     s->norm /= *weight;
     return FM_OK;
@@ -165,8 +165,8 @@ static fm_status one_step(struct run *r, struct fm__loop_step *s, struct fm_erro
     FM_TRY(gather(r, s, &weight, err));
     s->rate = fm__schedule_rate(&o->schedule, r->c.steps);
     s->skipped = !isfinite(s->loss) || !isfinite(s->norm);
-    if (s->skipped) {
-        if (!o->skip_nonfinite) return not_finite(r, s, err);
+    if (s->skipped && !o->skip_nonfinite) return not_finite(r, s, err);
+    if (s->skipped || !(weight > 0)) { // nothing to be learnt from samples without a target
         FM_TRY(skip_rest_of_step(r, err));
         fm__trainer_counters(o->trainer)->steps++;
     } else {
