@@ -14,6 +14,7 @@
 static bool trains(void *context, const char *name)
 {
     const struct fm__trainer_opts *opts = context;
+    if (opts->task != FM__TASK_LM && !strcmp(name, "output.weight")) return false; // no logits are formed
     return opts->lora.rank == 0 && strcmp(name, "rope_freqs.weight") != 0; // these are constants of the architecture
 }
 
