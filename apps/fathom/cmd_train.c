@@ -63,7 +63,7 @@ static fm_status set_sizes(const struct command *c, struct fm_gguf *meta, struct
 }
 
 // A run that goes on finds the file that it began with.
-static fm_status prepare(void *context, const char *folder, struct fm_error *err)
+static fm_status prepare(void *context, const char *folder, bool make, struct fm_error *err)
 {
     struct command *c = context;
     char *tokenizer;
@@ -72,7 +72,7 @@ static fm_status prepare(void *context, const char *folder, struct fm_error *err
         return fm__fail_nomem(err, "path", strlen(folder) + 16);
     }
     c->run.args.model = c->path;
-    if (c->run.opts.resume && access(c->path, F_OK) == 0) return FM_OK;
+    if (!make || (c->run.opts.resume && access(c->path, F_OK) == 0)) return FM_OK;
     struct fm_gguf *meta = NULL;
     FM_TRY(fm__catalog_resolve(c->tokenizer, &tokenizer, err));
     fm_status status = fm_gguf_open(tokenizer, &(struct fm_gguf_open_opts){.vocab_only = true}, &meta, err);

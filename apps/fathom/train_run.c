@@ -26,6 +26,8 @@ struct run {
     struct fm__loader *loader, *valid;
     struct fm__trainer *trainer;
     struct fm_train_log log;
+    struct fm__comm *comm; // the processes of mpirun; else one
+    char *folder, *log_path; // owned, where they were not given
     const char **label_names;
 };
 
@@ -43,8 +45,15 @@ static struct fm__data_opts data_opts(const struct run *c, struct fm_str templat
                                   .cache = cache};
 }
 
+// Of several processes the first one talks.
+static bool speaks(const struct run *c)
+{
+    return fm__comm_rank(c->comm) == 0;
+}
+
 static void say_counts(const struct run *c, const struct fm__dataset *data, const char *what)
 {
+    if (!speaks(c)) return;
     const struct fm__data_counts *n = fm__dataset_counts(data);
     fprintf(stderr, "%s: %lld rows, %lld used, %lld tokens, %lld to be predicted", what, (long long)n->rows,
             (long long)n->used, (long long)n->tokens, (long long)n->targets);
@@ -99,12 +108,16 @@ static fm_status open_loaders(struct run *c, struct fm_error *err)
                                    .rows = c->o->rows,
                                    .batch = c->o->batch,
                                    .seed = (uint64_t)c->o->seed,
+                                   .rank = fm__comm_rank(c->comm),
+                                   .n_ranks = fm__comm_size(c->comm),
                                    .balance = c->o->balance};
     FM_TRY(fm__loader_new(c->data, &opts, &c->loader, err));
     if (!part && !c->valid_data) return FM_OK;
     opts = (struct fm__loader_opts){.part = part ? FM__DATA_VALID : FM__DATA_ALL,
                                     .order = FM__ORDER_SEQUENTIAL,
                                     .rows = c->o->rows,
+                                    .rank = fm__comm_rank(c->comm),
+                                    .n_ranks = fm__comm_size(c->comm),
                                     .batch = 1 << 20}; // packed as full as can be
     return fm__loader_new(part ? c->data : c->valid_data, &opts, &c->valid, err);
 }
@@ -120,6 +133,7 @@ static fm_status open_trainer(struct run *c, struct fm_error *err)
 {
     const struct fm__trainer_opts opts = {
         .model = c->engine.model,
+        .comm = c->comm,
         .task = task_of(c->o->kind),
         .n_classes = fm__dataset_n_labels(c->data),
         .n_rows = c->o->rows,
@@ -188,6 +202,7 @@ static void on_note(void *context, const char *text)
 static fm_status train(struct run *c, struct fm__loop_result *result, struct fm_error *err)
 {
     struct fm__loop_opts opts = {.trainer = c->trainer,
+                                 .comm = c->comm,
                                  .loader = c->loader,
                                  .valid = c->valid,
                                  .n_rows = c->o->rows,
@@ -210,12 +225,13 @@ static fm_status train(struct run *c, struct fm__loop_result *result, struct fm_
     FM_TRY(fm__schedule_check(&opts.schedule, err));
     FM_TRY(settings_hash(c, opts.identity.settings, err));
     const struct sigaction action = {.sa_handler = on_signal};
-    struct sigaction old_int, old_term;
-    sigaction(SIGINT, &action, &old_int);
-    sigaction(SIGTERM, &action, &old_term);
+    // mpirun passes USR1 on and waits, where it ends the job a second after INT and TERM
+    static const int signals[] = {SIGINT, SIGTERM, SIGUSR1};
+    const size_t n = fm__comm_size(c->comm) > 1 ? 3 : 2;
+    struct sigaction old[3];
+    for (size_t i = 0; i < n; i++) sigaction(signals[i], &action, &old[i]);
     const fm_status status = fm__loop_run(&opts, result, err);
-    sigaction(SIGINT, &old_int, NULL);
-    sigaction(SIGTERM, &old_term, NULL);
+    for (size_t i = 0; i < n; i++) sigaction(signals[i], &old[i], NULL);
     return status;
 }
 
@@ -278,32 +294,77 @@ static fm_status settle(struct run *c, struct fm_error *err)
     return FM_OK;
 }
 
-static fm_status make_paths(struct run *c, char **folder, char **log, struct fm_error *err)
+static fm_status make_paths(struct run *c, struct fm_error *err)
 {
-    if (!c->o->folder && asprintf(folder, "%s.run", c->o->out) > 0) c->o->folder = *folder;
+    if (!c->o->out) return fm__fail(err, FM_E_ARG, "-o: where the result goes is missing");
+    if (!c->o->folder && asprintf(&c->folder, "%s.run", c->o->out) > 0) c->o->folder = c->folder;
     if (!c->o->folder) return fm__fail_nomem(err, "path", strlen(c->o->out) + 8);
     if (mkdir(c->o->folder, 0777) != 0 && errno != EEXIST)
         return fm__fail(err, FM_E_IO, "%s: cannot make it: %s", c->o->folder, strerror(errno));
-    if (!c->o->log_path && asprintf(log, "%s/log.jsonl", c->o->folder) > 0) c->o->log_path = *log;
-    return c->o->log_path ? FM_OK : fm__fail_nomem(err, "path", strlen(c->o->folder) + 16);
+    if (!c->o->log_path && asprintf(&c->log_path, "%s/log.jsonl", c->o->folder) > 0) c->o->log_path = c->log_path;
+    if (!c->o->log_path) return fm__fail_nomem(err, "path", strlen(c->o->folder) + 16);
+    return c->asked->prepare ? c->asked->prepare(c->asked->context, c->o->folder, speaks(c), err) : FM_OK;
 }
 
-static fm_status all(struct run *c, struct fm__loop_result *result, struct fm_error *err)
+static fm_status open_model(struct run *c, struct fm_error *err)
 {
+    const int threads = fm__comm_take_cpus(c->comm);
+    if (threads && !c->asked->args.threads) c->asked->args.threads = threads;
     FM_TRY(fm__cli_engine_open(&c->engine, &c->asked->args, err));
-    FM_TRY(settle(c, err));
-    FM_TRY(open_data(c, err));
+    return settle(c, err);
+}
+
+static fm_status open_all(struct run *c, struct fm_error *err)
+{
     FM_TRY(open_loaders(c, err));
     const int64_t a_pass = fm__loader_n_steps(c->loader, 0);
     if (c->o->steps == 0) c->o->steps = a_pass * c->o->epochs;
     FM_TRY(open_trainer(c, err));
-    FM_TRY(fm__train_log_begin(&c->log, c->o->log_path, c->o->resume, err));
+    const int size = fm__comm_size(c->comm);
+    if (size > 1 && speaks(c))
+        fprintf(stderr, "%d processes, this one on %d thread%s\n", size, c->engine.props.threads,
+                c->engine.props.threads > 1 ? "s" : "");
+    return speaks(c) ? fm__train_log_begin(&c->log, c->o->log_path, c->o->resume, err) : FM_OK;
+}
+
+// Does what makes files: the first rank, then the others, who find them. All return the same.
+static fm_status in_turn(struct run *c, fm_status (*part)(struct run *c, struct fm_error *err), struct fm_error *err)
+{
+    fm_status status = speaks(c) ? part(c, err) : FM_OK;
+    FM_TRY(fm__comm_agree(c->comm, status, err));
+    if (!speaks(c)) status = part(c, err);
+    return fm__comm_agree(c->comm, status, err);
+}
+
+static fm_status all(struct run *c, struct fm__loop_result *result, struct fm_error *err)
+{
+    FM_TRY(in_turn(c, make_paths, err));
+    FM_TRY(fm__comm_agree(c->comm, open_model(c, err), err));
+    FM_TRY(in_turn(c, open_data, err));
+    FM_TRY(fm__comm_agree(c->comm, open_all(c, err), err));
     fm_status status = train(c, result, err);
     const fm_status logged = fm__train_log_end(&c->log, status == FM_OK ? err : NULL);
     if (status == FM_OK) status = logged;
     if (status != FM_OK || result->end == FM__LOOP_STOPPED) return status;
     fm__trainer_rest(c->trainer); // the result needs memory of its own
-    return write_result(c, err);
+    return fm__comm_agree(c->comm, speaks(c) ? write_result(c, err) : FM_OK, err);
+}
+
+// Others are told of an error by rank 0, or ended where they cannot know of it.
+static int failed(struct run *c, struct fm_error *err)
+{
+    int code = fm_status_exit_code(err->code);
+    if (!fm__comm_agreed(c->comm)) fm__error_prefix(err, err->code, "rank %d", fm__comm_rank(c->comm));
+    if (fm__comm_speaks(c->comm)) {
+        code = fm__cli_error(c->asked->name, err, c->asked->json);
+        if (!fm__comm_agreed(c->comm) && c->o->folder)
+            fprintf(stderr, "fathom: all processes end; the last checkpoint in %s is whole, --resume goes on from it\n",
+                    c->o->folder);
+    }
+    if (fm__comm_agreed(c->comm)) return code;
+    fflush(NULL);
+    fm__comm_abort(c->comm, code);
+    return code;
 }
 
 int fm__train_run(struct fm_train_run *asked)
@@ -311,16 +372,16 @@ int fm__train_run(struct fm_train_run *asked)
     struct run run = {.asked = asked, .o = &asked->opts}, *c = &run;
     struct fm_error err = {0};
     struct fm__loop_result result = {0};
-    char *folder = NULL, *log = NULL;
-    fm_status status = FM_OK;
     fm__cli_stats_begin(&c->asked->stats);
     c->log.json = asked->json;
     c->asked->args.for_training = true;
-    if (!c->o->out) status = fm__fail(&err, FM_E_ARG, "-o: where the result goes is missing");
-    if (status == FM_OK) status = make_paths(c, &folder, &log, &err);
-    if (status == FM_OK && asked->prepare) status = asked->prepare(asked->context, c->o->folder, &err);
+    fm_status status = fm__comm_open(&c->comm, &err);
     if (status == FM_OK) status = all(c, &result, &err);
-    const int code = status == FM_OK ? report(c, &result) : fm__cli_error(asked->name, &err, asked->json);
+    const int stopped = fm_status_exit_code(FM_E_CANCELLED);
+    const int code = status != FM_OK                   ? failed(c, &err)
+                     : speaks(c)                       ? report(c, &result)
+                     : result.end == FM__LOOP_STOPPED ? stopped
+                                                       : 0;
     fm__trainer_free(c->trainer);
     fm__loader_free(c->loader);
     fm__loader_free(c->valid);
@@ -328,7 +389,8 @@ int fm__train_run(struct fm_train_run *asked)
     fm__dataset_close(c->valid_data);
     fm__free(c->label_names);
     fm__cli_engine_close(&c->engine);
-    free(folder);
-    free(log);
+    fm__comm_close(c->comm);
+    free(c->folder);
+    free(c->log_path);
     return code;
 }

@@ -13,9 +13,9 @@ struct fm_train_run {
     struct fm_finetune_opts opts;
     struct fm_cli_engine_args args;
     struct fm_cli_stats stats;
-    // Makes the model that is trained where there is none yet and says where (args.model); NULL: it is there.
-    // `folder`: of checkpoints, made already.
-    fm_status (*prepare)(void *context, const char *folder, struct fm_error *err);
+    // Says where the model that is trained lies (args.model), and if `make` makes it where there is none yet; NULL: it
+    // is there. `folder`: of checkpoints, made already.
+    fm_status (*prepare)(void *context, const char *folder, bool make, struct fm_error *err);
     void *context;
 };
 

@@ -17,6 +17,10 @@ struct fm__program; // a device's own form of a plan
 struct fm__run {
     int64_t rows;              // live rows, 1 … the plan's bucket
     const void *const *inputs; // host-visible devices: address of each graph input, in the order of the leaves
+    // Called by the submitting thread when all steps of a stage are over, while those of the next one run; a device may
+    // leave it out, and does for the last stage. NULL: nobody asks.
+    void (*after)(void *context, int stage);
+    void *after_context;
 };
 
 struct fm__device_vtable {

@@ -51,6 +51,8 @@ struct fm__plan {
     size_t live_bytes; // the most that is alive at once: what a perfect packing would need
     struct fm_buffer *arena;
     struct fm__program *program;
+    void (*after)(void *context, int stage); // of fm__run, for the runs to come; NULL at first
+    void *after_context;
     void *staging; // closed devices: host copies of the outputs
     size_t *staging_offsets;
 };

@@ -86,7 +86,7 @@ static fm_status write_data(struct fm_safetensors_writer *w, const struct fm__st
         const struct fm__state *s = &states->items[i];
         const size_t bytes = fm_tensor_bytes(&s->tensor);
         if (!s->kept) continue;
-        FM_TRY(fm__states_read(states, s, space, err));
+        FM_TRY(fm__states_collect(states, s, space, err));
         FM_TRY(fm__sha256_update(hash, space, bytes, err));
         FM_TRY(fm_safetensors_writer_data(w, space, bytes, err));
     }
@@ -95,10 +95,22 @@ static fm_status write_data(struct fm_safetensors_writer *w, const struct fm__st
     return fm_safetensors_writer_finish(w, err);
 }
 
+// What the others do while rank 0 writes.
+static fm_status hand_over(const struct fm__states *states, struct fm_error *err)
+{
+    void *space = fm__malloc(largest_state(states));
+    fm_status status = space ? FM_OK : fm__fail_nomem(err, "checkpoint", largest_state(states));
+    for (int i = 0; status == FM_OK && i < states->n; i++)
+        if (states->items[i].kept) status = fm__states_collect(states, &states->items[i], space, err);
+    fm__free(space);
+    return status;
+}
+
 fm_status fm__checkpoint_save(const char *path, const struct fm__states *states, const struct fm__checkpoint *c,
                               struct fm_error *err)
 {
     struct fm_safetensors_writer *w;
+    if (fm__comm_rank(states->comm) != 0) return hand_over(states, err);
     FM_TRY(fm_safetensors_writer_new(path, &w, err));
     void *space = fm__malloc(largest_state(states));
     struct fm__sha256 *hash = fm__sha256_new();
@@ -196,7 +208,10 @@ static fm_status read_data(const struct fm_safetensors *file, const struct fm__s
         const struct fm__state *s = fm__states_find(states, name);
         if (!s) continue;
         FM_TRY(fm_safetensors_read(file, t, 0, space, t->bytes, err));
-        FM_TRY(hash ? fm__sha256_update(hash, space, t->bytes, err) : fm__states_write(states, s, space, err));
+        if (hash)
+            FM_TRY(fm__sha256_update(hash, space, t->bytes, err));
+        else if (fm__states_here(states, s))
+            FM_TRY(fm__states_write(states, s, space, err));
     }
     return FM_OK;
 }

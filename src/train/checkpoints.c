@@ -108,14 +108,16 @@ static fm_status keep_last(const char *folder, int keep, struct fm_error *err)
 static fm_status name_best(const char *folder, const char *path, const struct fm__states *states,
                            const struct fm__checkpoint *c, struct fm_error *err)
 {
-    char best[FM__CHECKPOINT_PATH], link_name[FM__CHECKPOINT_PATH];
+    char best[FM__CHECKPOINT_PATH], link_name[FM__CHECKPOINT_PATH], linked = 0;
     FM_TRY(join(best, folder, BEST, err));
     FM_TRY(join(link_name, folder, BEST ".link.tmp", err));
-    unlink(link_name);
-    if (link(path, link_name) == 0) {
-        if (rename(link_name, best) == 0) return FM_OK;
+    if (fm__comm_rank(states->comm) == 0) {
         unlink(link_name);
+        linked = link(path, link_name) == 0 && rename(link_name, best) == 0;
+        if (!linked) unlink(link_name);
     }
+    FM_TRY(fm__comm_broadcast(states->comm, &linked, sizeof linked, 0, err)); // writing is a matter of all
+    if (linked) return FM_OK;
     return fm__checkpoint_save(best, states, c, err);
 }
 
@@ -125,6 +127,7 @@ fm_status fm__checkpoints_save(struct fm__checkpoints *all, const struct fm__sta
     FM_TRY(path_of_step(all->path, all->folder, c->steps, err));
     FM_TRY(fm__checkpoint_save(all->path, states, c, err));
     if (best) FM_TRY(name_best(all->folder, all->path, states, c, err));
+    if (fm__comm_rank(states->comm) != 0) return FM_OK;
     return keep_last(all->folder, all->keep < 1 ? 1 : all->keep, err);
 }
 

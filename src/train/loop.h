@@ -26,8 +26,11 @@ struct fm__loop_step {
     const char *checkpoint; // written after this step; NULL: none
 };
 
+// Several processes run one loop together (`comm`, the trainer's): each with a loader of its share, with the same
+// figures and decisions; rank 0 alone writes checkpoints and has its callbacks called.
 struct fm__loop_opts {
     struct fm__trainer *trainer;
+    struct fm__comm *comm;             // NULL: one process
     struct fm__loader *loader, *valid; // valid NULL: no evaluations
     int64_t n_rows;                    // of the largest micro-batch of both
     struct fm__schedule schedule;
@@ -54,11 +57,11 @@ struct fm__loop_result {
     char checkpoint[4096]; // the last one written; "" for none
 };
 
-// Errors: those of the parts; FM_E_VERIFY for a loss or a gradient that is not finite (step, first op and tensor are
+// Errors: those of the parts, on the process that has them; FM_E_VERIFY for a loss or a gradient that is not finite (step, first op and tensor are
 // named); the checkpoints written so far stay.
 fm_status fm__loop_run(const struct fm__loop_opts *opts, struct fm__loop_result *result, struct fm_error *err);
 
-// The figures of one pass over a loader's part.
+// The figures of one pass over a loader's part, of all processes' shares together.
 fm_status fm__loop_evaluate(struct fm__trainer *t, struct fm__loader *valid, struct fm__microbatch *mb,
                             struct fm__eval_figures *out, struct fm_error *err);
 

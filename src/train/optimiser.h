@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Optimisers over states: a parameter is the state NAME (f32), its gradient, summed over micro-batches, "grad.NAME";
 // moments are states of their own: "m.NAME", "v.NAME", with 8-bit moments also "s.NAME" (scales), with SGD and Muon
-// only "m.NAME". They begin as zeros and belong into checkpoints.
+// only "m.NAME". They begin as zeros and belong into checkpoints. Of several processes (states->comm) each moves the
+// parameters that it owns and has their moments alone; the norm is that of all, the same everywhere.
 #ifndef FM_TRAIN_OPTIMISER_H
 #define FM_TRAIN_OPTIMISER_H
 

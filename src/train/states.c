@@ -54,17 +54,48 @@ fm_status fm__states_add(struct fm__states *states, const struct fm__state *stat
     fm_tensor_set_contiguous(&s->tensor);
     const size_t bytes = fm_tensor_bytes(&s->tensor);
     if (bytes == 0) return fm__fail(err, FM_E_SHAPE, "%s: a state without bytes", s->name);
+    s->tensor.buffer = NULL;
+    s->tensor.data = NULL;
+    if (!fm__states_here(states, s)) {
+        states->n++;
+        return FM_OK;
+    }
     FM_TRY(states->device->v->alloc(states->device, bytes, &s->tensor.buffer, err));
     s->tensor.data = s->tensor.buffer->host;
     states->n++;
     return fill_with_zeros(states->device, s->tensor.buffer, bytes, err);
 }
 
+bool fm__states_here(const struct fm__states *states, const struct fm__state *s)
+{
+    return !s->only_owners || s->owner == fm__comm_rank(states->comm);
+}
+
 size_t fm__states_bytes(const struct fm__states *states)
 {
     size_t sum = 0;
-    for (int i = 0; i < states->n; i++) sum += fm_tensor_bytes(&states->items[i].tensor);
+    for (int i = 0; i < states->n; i++)
+        if (fm__states_here(states, &states->items[i])) sum += fm_tensor_bytes(&states->items[i].tensor);
     return sum;
+}
+
+fm_status fm__states_collect(const struct fm__states *states, const struct fm__state *s, void *to,
+                             struct fm_error *err)
+{
+    enum { MESSAGE = 1 << 24 };
+    const size_t bytes = fm_tensor_bytes(&s->tensor);
+    const int rank = fm__comm_rank(states->comm);
+    const bool travels = s->only_owners && s->owner != 0;
+    if (travels ? rank == s->owner : rank == 0) FM_TRY(fm__states_read(states, s, to, err));
+    if (!travels || (rank != s->owner && rank != 0)) return FM_OK;
+    for (size_t at = 0; at < bytes; at += MESSAGE) {
+        const size_t n = bytes - at < MESSAGE ? bytes - at : MESSAGE;
+        int request;
+        FM_TRY(rank == 0 ? fm__comm_receive(states->comm, (char *)to + at, n, s->owner, &request, err)
+                         : fm__comm_send(states->comm, (char *)to + at, n, 0, &request, err));
+        FM_TRY(fm__comm_wait(states->comm, request, err));
+    }
+    return FM_OK;
 }
 
 fm_status fm__states_read(const struct fm__states *states, const struct fm__state *s, void *to, struct fm_error *err)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Plans of a training step over one set of states.
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "tensor/blocks.h"
+#include "train/exchange.h"
 #include "train/trainer_graph.h"
 #include "train/trainer_internal.h"
 
@@ -73,6 +75,23 @@ static fm_status init_param(struct fm__trainer *t, int i, struct fm_error *err)
     return status;
 }
 
+// Who moves which parameter; as many ranks as there are share the moments' memory.
+static fm_status deal_params(struct fm__trainer *t, struct fm_error *err)
+{
+    int64_t *elements = fm__malloc(((size_t)t->n_params + 1) * sizeof *elements);
+    int *owners = fm__malloc(((size_t)t->n_params + 1) * sizeof *owners);
+    fm_status status =
+        elements && owners ? FM_OK : fm__fail_nomem(err, "parameters", (size_t)t->n_params * sizeof *elements);
+    for (int i = 0; status == FM_OK && i < t->n_params; i++)
+        elements[i] = fm_tensor_elements(&t->states.items[i].tensor);
+    if (status == FM_OK)
+        status = fm__exchange_deal(elements, t->n_params, fm__comm_size(t->states.comm), owners, err);
+    for (int i = 0; status == FM_OK && i < t->n_params; i++) t->states.items[i].owner = owners[i];
+    fm__free(elements);
+    fm__free(owners);
+    return status;
+}
+
 // A state for every one that the graph has, and for each parameter its first values.
 static fm_status make_params(struct fm__trainer *t, const struct fm__graph *g, struct fm_error *err)
 {
@@ -89,6 +108,7 @@ static fm_status make_params(struct fm__trainer *t, const struct fm__graph *g, s
             FM_TRY(fm__states_add(&t->states, &s, err));
             t->n_params += !gradient;
         }
+    FM_TRY(deal_params(t, err));
     if (t->n_params == 0)
         return fm__fail(err, FM_E_ARG, "nothing to train: no product is named \"%s\"", t->opts.lora.targets);
     for (int i = 0; i < t->n_params; i++) FM_TRY(init_param(t, i, err));
@@ -108,6 +128,36 @@ static fm_status make_plan(struct fm__trainer *t, const struct fm__graph *g, str
     return fm__plan_new(g, &opts, out, err);
 }
 
+// The stage in which the gradient of each parameter has all its terms.
+static void stages_of_gradients(const struct fm__trainer *t, const struct fm__plan *plan, int *stages)
+{
+    const struct fm__graph *g = plan->graph;
+    for (int i = 0; i < t->n_params; i++) stages[i] = INT_MAX;
+    for (int i = 0; i < plan->n_steps; i++) {
+        const struct fm__node *node = fm__plan_node(plan, i);
+        for (int k = 0; k < node->n_out; k++) {
+            fm__val v = node->out[k];
+            while (g->values[v].alias_of != FM__NONE) v = g->values[v].alias_of;
+            if (g->values[v].kind != FM__STATE || strncmp(g->values[v].name, "grad.", 5) != 0) continue;
+            for (int p = 0; p < t->n_params; p++)
+                if (!strcmp(t->states.items[p].name, g->values[v].name + 5))
+                    stages[p] = stages[p] == INT_MAX || stages[p] < plan->steps[i].stage ? plan->steps[i].stage
+                                                                                          : stages[p];
+        }
+    }
+}
+
+static fm_status make_exchange(struct fm__trainer *t, struct fm_error *err)
+{
+    if (fm__comm_size(t->states.comm) == 1) return FM_OK;
+    int *stages = fm__malloc(((size_t)t->n_params + 1) * sizeof *stages);
+    if (!stages) return fm__fail_nomem(err, "stages", (size_t)t->n_params * sizeof *stages);
+    stages_of_gradients(t, t->train, stages);
+    const fm_status status = fm__exchange_new(&t->states, t->n_params, stages, &t->exchange, err);
+    fm__free(stages);
+    return status;
+}
+
 static fm_status build(struct fm__trainer *t, struct fm_error *err)
 {
     struct fm__graph *train = fm__trainer_graph(&t->opts, true), *eval = fm__trainer_graph(&t->opts, false);
@@ -118,6 +168,7 @@ static fm_status build(struct fm__trainer *t, struct fm_error *err)
     fm__graph_free(train);
     fm__graph_free(eval);
     if (status == FM_OK) status = fm__optimiser_new(&t->opts.optimiser, &t->states, t->n_params, &t->optimiser, err);
+    if (status == FM_OK) status = make_exchange(t, err);
     return status;
 }
 
@@ -145,6 +196,7 @@ fm_status fm__trainer_new(const struct fm__trainer_opts *opts, struct fm__traine
     t->opts.optimiser.bf16 |= opts->bf16;
     t->fresh = true;
     t->states = (struct fm__states){.device = fm__model_device(opts->model),
+                                    .comm = opts->comm,
                                     .next = fm__model_bind,
                                     .next_context = (void *)(uintptr_t)opts->model};
     fm_status status = build(t, err);
@@ -159,6 +211,7 @@ fm_status fm__trainer_new(const struct fm__trainer_opts *opts, struct fm__traine
 void fm__trainer_free(struct fm__trainer *t)
 {
     if (!t) return;
+    fm__exchange_free(t->exchange);
     fm__optimiser_free(t->optimiser);
     fm__plan_free(t->train);
     fm__plan_free(t->eval);
@@ -190,7 +243,9 @@ struct fm__trainer_inputs fm__trainer_inputs(const struct fm__trainer *t, const 
 {
     const uint64_t seed = t->opts.seed;
     return (struct fm__trainer_inputs){
-        .key = {(int32_t)(uint32_t)seed, (int32_t)(uint32_t)(seed >> 32), (int32_t)(uint32_t)t->counters.micros, 0},
+        .key = {(int32_t)(uint32_t)seed, (int32_t)(uint32_t)(seed >> 32), (int32_t)(uint32_t)t->counters.micros,
+                // rows of other ranks have masks of their own
+                (int32_t)(fm__comm_rank(t->states.comm) * t->opts.n_rows)},
         .keep = keep,
         .targets = t->opts.task == FM__TASK_REGRESS ? (const void *)m->values : m->targets};
 }
@@ -205,12 +260,39 @@ static fm_status run(struct fm__trainer *t, struct fm__plan *plan, const struct 
                         err);
 }
 
+static void after_stage(void *context, int stage)
+{
+    fm__exchange_stage(context, stage);
+}
+
+// The gradients of a rank that had no row in this step.
+static fm_status no_gradients(struct fm__trainer *t, struct fm_error *err)
+{
+    for (int i = 0; i < t->states.n; i++) {
+        const struct fm__state *s = &t->states.items[i];
+        if (strncmp(s->name, "grad.", 5) != 0) continue;
+        float *zeros = fm__calloc(1, fm_tensor_bytes(&s->tensor));
+        if (!zeros) return fm__fail_nomem(err, s->name, fm_tensor_bytes(&s->tensor));
+        const fm_status status = fm__states_write(&t->states, s, zeros, err);
+        fm__free(zeros);
+        FM_TRY(status);
+    }
+    t->fresh = false;
+    return FM_OK;
+}
+
 fm_status fm__trainer_micro(struct fm__trainer *t, const struct fm__microbatch *micro, double *loss,
                             struct fm_error *err)
 {
     *loss = 0;
-    if (micro->n_rows == 0) return FM_OK;
-    FM_TRY(run(t, t->train, micro, t->fresh ? 0 : 1, err));
+    const bool sends = t->exchange && micro->ends_step;
+    if (sends) fm__exchange_begin(t->exchange);
+    if (micro->n_rows == 0) return sends && t->fresh ? no_gradients(t, err) : FM_OK;
+    t->train->after = sends ? after_stage : NULL;
+    t->train->after_context = t->exchange;
+    const fm_status status = run(t, t->train, micro, t->fresh ? 0 : 1, err);
+    t->train->after = NULL;
+    FM_TRY(status);
     t->fresh = false;
     t->counters.micros++;
     *loss = *(const float *)fm__plan_output(t->train, 0);
@@ -228,6 +310,7 @@ fm_status fm__trainer_eval(struct fm__trainer *t, const struct fm__microbatch *m
 
 fm_status fm__trainer_norm(struct fm__trainer *t, double *norm, struct fm_error *err)
 {
+    if (t->exchange) FM_TRY(fm__exchange_end(t->exchange, err));
     return fm__optimiser_norm(t->optimiser, norm, err);
 }
 
@@ -235,6 +318,7 @@ fm_status fm__trainer_update(struct fm__trainer *t, double rate, double scale, s
 {
     if (t->fresh) return fm__fail(err, FM_E_ARG, "update: no micro-batch in this step");
     FM_TRY(fm__optimiser_update(t->optimiser, t->counters.steps + 1, rate, scale, err));
+    if (t->exchange) FM_TRY(fm__exchange_parameters(t->exchange, err));
     t->counters.steps++;
     t->fresh = true;
     return FM_OK;

@@ -22,6 +22,7 @@ struct fm__lora_opts {
 
 struct fm__trainer_opts {
     const struct fm_model *model; // opened for_training; outlives the trainer
+    struct fm__comm *comm;        // processes that train together, each with a trainer like this; NULL: one
     enum fm__task task;
     int n_classes;  // classify
     int64_t n_rows; // most rows of a micro-batch
@@ -41,9 +42,11 @@ void fm__trainer_free(struct fm__trainer *t); // NULL is fine
 void fm__trainer_rest(struct fm__trainer *t);
 
 // Adds a micro-batch's gradients to those of the step; *loss: the sum of its rows' weighted losses. Without rows: none.
+// Of several processes each has its own micro-batches; their gradients travel while the one that ends the step runs.
 fm_status fm__trainer_micro(struct fm__trainer *t, const struct fm__microbatch *micro, double *loss,
                             struct fm_error *err);
-// The norm of the step's gradients, all parameters together.
+// The norm of the step's gradients, all parameters together. Several processes call it in each step, after the
+// micro-batch that ends it: their gradients are summed up then.
 fm_status fm__trainer_norm(struct fm__trainer *t, double *norm, struct fm_error *err);
 // Moves the parameters by the step's gradients times `scale` (1 / the rows' weights, and less where they are clipped),
 // and ends the step.

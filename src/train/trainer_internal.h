@@ -11,6 +11,7 @@ struct fm__trainer {
     int n_params; // the first states, in the graph's order
     struct fm__plan *train, *eval;
     struct fm__optimiser *optimiser;
+    struct fm__exchange *exchange; // of several processes
     struct fm__trainer_counters counters;
     bool fresh; // no gradients yet in this step
 };

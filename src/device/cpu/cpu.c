@@ -28,6 +28,7 @@ struct fm__program {
     struct fm__kernel *kernels;
     void (**references)(const struct fm__call *call);
     int32_t *stages;
+    const struct fm__run *run; // the one in progress
     double *seconds; // per step, while profiling
     int profiling;
 };
@@ -205,6 +206,8 @@ static void run_steps(void *context, int index, int count)
             p->references[i](call);
         // the pool itself waits for everybody after the last step; profiling wants the end of each
         if (i + 1 < p->calls.n && (p->stages[i + 1] != p->stages[i] || p->profiling)) fm__pool_barrier(p->cpu->pool);
+        if (p->run->after && index == 0 && i + 1 < p->calls.n && p->stages[i + 1] != p->stages[i])
+            p->run->after(p->run->after_context, p->stages[i]);
         if (p->profiling && index == 0) {
             double now = fm__seconds();
             p->seconds[i] += now - before;
@@ -218,6 +221,7 @@ static fm_status cpu_submit(struct fm_device *device, struct fm__program *progra
 {
     (void)err;
     fm__calls_set(&program->calls, run);
+    program->run = run;
     fm__pool_run(as_cpu(device)->pool, run_steps, program);
     return FM_OK;
 }
