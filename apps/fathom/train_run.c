@@ -26,7 +26,7 @@ struct run {
     struct fm__loader *loader, *valid;
     struct fm__trainer *trainer;
     struct fm_train_log log;
-    struct fm__comm *comm; // the processes of mpirun; else one
+    struct fm__comm *comm;   // the processes of mpirun; else one
     char *folder, *log_path; // owned, where they were not given
     const char **label_names;
 };
@@ -378,10 +378,10 @@ int fm__train_run(struct fm_train_run *asked)
     fm_status status = fm__comm_open(&c->comm, &err);
     if (status == FM_OK) status = all(c, &result, &err);
     const int stopped = fm_status_exit_code(FM_E_CANCELLED);
-    const int code = status != FM_OK                   ? failed(c, &err)
-                     : speaks(c)                       ? report(c, &result)
+    const int code = status != FM_OK                  ? failed(c, &err)
+                     : speaks(c)                      ? report(c, &result)
                      : result.end == FM__LOOP_STOPPED ? stopped
-                                                       : 0;
+                                                      : 0;
     fm__trainer_free(c->trainer);
     fm__loader_free(c->loader);
     fm__loader_free(c->valid);

@@ -416,8 +416,7 @@ fm_status fm__plan_run(struct fm__plan *plan, int64_t rows, const void *const *i
 {
     if (rows < 1 || rows > plan->opts.rows)
         return fm__fail(err, FM_E_ARG, "plan: %lld rows, want 1 to %lld", (long long)rows, (long long)plan->opts.rows);
-    struct fm__run run = {
-        .rows = rows, .inputs = inputs, .after = plan->after, .after_context = plan->after_context};
+    struct fm__run run = {.rows = rows, .inputs = inputs, .after = plan->after, .after_context = plan->after_context};
     if (plan->staging) FM_TRY(copy_inputs(plan, rows, inputs, err));
     FM_TRY(plan->device->v->submit(plan->device, plan->program, &run, err));
     FM_TRY(plan->device->v->wait(plan->device, plan->program, err));

@@ -20,8 +20,9 @@ struct fm__checkpoint {
     double seconds; // spent so far
 };
 
-// Writes all kept states and `c`: rank 0, and the others hand it what only they have, so that the file is the one that a
-// single process would write and any number of them can read. Errors: those of writing; nothing is at `path` then that was not there before.
+// Writes all kept states and `c`: rank 0, and the others hand it what only they have, so that the file is the one that
+// a single process would write and any number of them can read. Errors: those of writing; nothing is at `path` then
+// that was not there before.
 fm_status fm__checkpoint_save(const char *path, const struct fm__states *states, const struct fm__checkpoint *c,
                               struct fm_error *err);
 

@@ -16,7 +16,8 @@ struct fm__checkpoints {
 // Makes the folder where there is none and removes what a killed process left half-written.
 fm_status fm__checkpoints_begin(const struct fm__checkpoints *all, struct fm_error *err);
 
-// All processes call this; rank 0 writes. Saves c->steps' checkpoint, also as the best one if `best`; then removes all but the last ones.
+// All processes call this; rank 0 writes. Saves c->steps' checkpoint, also as the best one if `best`; then removes all
+// but the last ones.
 fm_status fm__checkpoints_save(struct fm__checkpoints *all, const struct fm__states *states,
                                const struct fm__checkpoint *c, bool best, struct fm_error *err);
 

@@ -3,8 +3,8 @@
 // one, and every call is trivial; NULL stands for that too. What one process sends is never summed on the way: sums are
 // formed from all contributions, in the order of the ranks, so the same run gives the same bytes however messages race.
 //
-// Errors: FM_E_IO for a process that is gone (named) or a message library that refuses. After one that the others do not
-// share (see fm__comm_agree) only fm__comm_abort ends them.
+// Errors: FM_E_IO for a process that is gone (named) or a message library that refuses. After one that the others do
+// not share (see fm__comm_agree) only fm__comm_abort ends them.
 #ifndef FM_TRAIN_COMM_H
 #define FM_TRAIN_COMM_H
 

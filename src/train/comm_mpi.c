@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The transport over MPI: built into fathom_mpi.so where CMake finds MPI, opened at run time under mpirun only. Sends and
-// receives alone; sums are formed in comm.c and exchange.c.
+// The transport over MPI: built into fathom_mpi.so where CMake finds MPI, opened at run time under mpirun only. Sends
+// and receives alone; sums are formed in comm.c and exchange.c.
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Gradients to the process that owns their parameter, and updated parameters back to all (ZeRO-1, arXiv 1910.02054, 5.1).
-// A gradient travels in pieces, in the order in which backward completes it, while backward goes on: whoever owns it
-// receives the piece of every other rank and adds them up in the order of the ranks, whatever came first.
+// Gradients to the process that owns their parameter, and updated parameters back to all (ZeRO-1, arXiv
+// 1910.02054, 5.1). A gradient travels in pieces, in the order in which backward completes it, while backward goes on:
+// whoever owns it receives the piece of every other rank and adds them up in the order of the ranks, whatever came
+// first.
 #ifndef FM_TRAIN_EXCHANGE_H
 #define FM_TRAIN_EXCHANGE_H
 
@@ -12,8 +13,8 @@ struct fm__exchange;
 // Deals n parameters of `elements` to `n_ranks` owners, the largest first, each to the rank that has least so far.
 fm_status fm__exchange_deal(const int64_t *elements, int n, int n_ranks, int *owners, struct fm_error *err);
 
-// For the first n_params states and their "grad." states. stages: in which stage of the gradients' plan each gradient is
-// complete. `states` (with the processes, states->comm) outlives it. All processes call everything here together.
+// For the first n_params states and their "grad." states. stages: in which stage of the gradients' plan each gradient
+// is complete. `states` (with the processes, states->comm) outlives it. All processes call everything here together.
 fm_status fm__exchange_new(struct fm__states *states, int n_params, const int *stages, struct fm__exchange **out,
                            struct fm_error *err);
 void fm__exchange_free(struct fm__exchange *x); // NULL is fine

@@ -96,7 +96,7 @@ struct run {
     struct fm__checkpoint c; // where the run is
     double began;            // clock at which `c.seconds` would be 0
     struct fm__checkpoints files;
-    bool saved; // the last step is in a checkpoint
+    bool saved;      // the last step is in a checkpoint
     bool stop;       // asked of any process
     char where[160]; // what first made a number of this step none, where this process knows
 };
@@ -159,12 +159,12 @@ static fm_status not_finite(struct run *r, const struct fm__loop_step *s, struct
     const char *what = where;
     for (int i = 1; i < size && !what[0]; i++) what = where + (size_t)i * sizeof r->where; // the first that knows
     if (status == FM_OK)
-        status = fm__comm_agree(
-            comm,
-            fm__fail(err, FM_E_VERIFY, "step %llu: loss %g, gradient norm %g%s%s; parameters are those of step %llu",
-                     (unsigned long long)s->step, s->loss, s->norm, what[0] ? ": first in " : "", what,
-                     (unsigned long long)r->c.steps),
-            err);
+        status = fm__comm_agree(comm,
+                                fm__fail(err, FM_E_VERIFY,
+                                         "step %llu: loss %g, gradient norm %g%s%s; parameters are those of step %llu",
+                                         (unsigned long long)s->step, s->loss, s->norm, what[0] ? ": first in " : "",
+                                         what, (unsigned long long)r->c.steps),
+                                err);
     fm__free(where);
     return status;
 }
@@ -203,8 +203,7 @@ static fm_status run_micros(struct run *r, double sums[N_SUMS], struct fm_error 
         sums[TARGETS] += (double)r->mb.n_targets;
         if (isfinite(part)) continue;
         if (alone) return FM_OK; // this micro-batch is the one to look at
-        if (!r->o->skip_nonfinite && !r->where[0])
-            fm__trainer_blame(r->o->trainer, &r->mb, r->where, sizeof r->where);
+        if (!r->o->skip_nonfinite && !r->where[0]) fm__trainer_blame(r->o->trainer, &r->mb, r->where, sizeof r->where);
     } while (!r->mb.ends_step);
     return FM_OK;
 }

@@ -57,8 +57,8 @@ struct fm__loop_result {
     char checkpoint[4096]; // the last one written; "" for none
 };
 
-// Errors: those of the parts, on the process that has them; FM_E_VERIFY for a loss or a gradient that is not finite (step, first op and tensor are
-// named); the checkpoints written so far stay.
+// Errors: those of the parts, on the process that has them; FM_E_VERIFY for a loss or a gradient that is not finite
+// (step, first op and tensor are named); the checkpoints written so far stay.
 fm_status fm__loop_run(const struct fm__loop_opts *opts, struct fm__loop_result *result, struct fm_error *err);
 
 // The figures of one pass over a loader's part, of all processes' shares together.

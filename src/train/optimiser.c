@@ -13,9 +13,9 @@
 struct fm__optimiser {
     struct fm__optimiser_opts opts;
     struct fm__states *states;
-    int n_params, bad; // bad: the parameter with the first gradient that is not finite, -1: none
-    int *mine, n_mine; // parameters that this process moves
-    float *squares;    // [ranks + 1, n_params] of their gradients
+    int n_params, bad;            // bad: the parameter with the first gradient that is not finite, -1: none
+    int *mine, n_mine;            // parameters that this process moves
+    float *squares;               // [ranks + 1, n_params] of their gradients
     struct fm__plan *norm, *step; // NULL: nothing is this process's
 };
 

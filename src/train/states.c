@@ -79,8 +79,7 @@ size_t fm__states_bytes(const struct fm__states *states)
     return sum;
 }
 
-fm_status fm__states_collect(const struct fm__states *states, const struct fm__state *s, void *to,
-                             struct fm_error *err)
+fm_status fm__states_collect(const struct fm__states *states, const struct fm__state *s, void *to, struct fm_error *err)
 {
     enum { MESSAGE = 1 << 24 };
     const size_t bytes = fm_tensor_bytes(&s->tensor);

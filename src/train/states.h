@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What training changes: named tensors in a device's memory (parameters, gradients, moments), to bind plans to and to
-// keep in checkpoints. Where several processes train together, parameters and gradients are in each of them; a moment is
-// only in the one that owns its parameter.
+// keep in checkpoints. Where several processes train together, parameters and gradients are in each of them; a moment
+// is only in the one that owns its parameter.
 #ifndef FM_TRAIN_STATES_H
 #define FM_TRAIN_STATES_H
 

@@ -84,8 +84,7 @@ static fm_status deal_params(struct fm__trainer *t, struct fm_error *err)
         elements && owners ? FM_OK : fm__fail_nomem(err, "parameters", (size_t)t->n_params * sizeof *elements);
     for (int i = 0; status == FM_OK && i < t->n_params; i++)
         elements[i] = fm_tensor_elements(&t->states.items[i].tensor);
-    if (status == FM_OK)
-        status = fm__exchange_deal(elements, t->n_params, fm__comm_size(t->states.comm), owners, err);
+    if (status == FM_OK) status = fm__exchange_deal(elements, t->n_params, fm__comm_size(t->states.comm), owners, err);
     for (int i = 0; status == FM_OK && i < t->n_params; i++) t->states.items[i].owner = owners[i];
     fm__free(elements);
     fm__free(owners);
@@ -141,8 +140,8 @@ static void stages_of_gradients(const struct fm__trainer *t, const struct fm__pl
             if (g->values[v].kind != FM__STATE || strncmp(g->values[v].name, "grad.", 5) != 0) continue;
             for (int p = 0; p < t->n_params; p++)
                 if (!strcmp(t->states.items[p].name, g->values[v].name + 5))
-                    stages[p] = stages[p] == INT_MAX || stages[p] < plan->steps[i].stage ? plan->steps[i].stage
-                                                                                          : stages[p];
+                    stages[p] =
+                        stages[p] == INT_MAX || stages[p] < plan->steps[i].stage ? plan->steps[i].stage : stages[p];
         }
     }
 }

@@ -29,7 +29,7 @@ struct fm__program {
     void (**references)(const struct fm__call *call);
     int32_t *stages;
     const struct fm__run *run; // the one in progress
-    double *seconds; // per step, while profiling
+    double *seconds;           // per step, while profiling
     int profiling;
 };
 
