@@ -287,11 +287,11 @@ fm_status fm__trainer_micro(struct fm__trainer *t, const struct fm__microbatch *
     const bool sends = t->exchange && micro->ends_step;
     if (sends) fm__exchange_begin(t->exchange);
     if (micro->n_rows == 0) return sends && t->fresh ? no_gradients(t, err) : FM_OK;
-    t->train->after = sends ? after_stage : NULL;
-    t->train->after_context = t->exchange;
-    const fm_status status = run(t, t->train, micro, t->fresh ? 0 : 1, err);
-    t->train->after = NULL;
-    FM_TRY(status);
+    if (t->train) { // else at rest
+        t->train->after = sends ? after_stage : NULL;
+        t->train->after_context = t->exchange;
+    }
+    FM_TRY(run(t, t->train, micro, t->fresh ? 0 : 1, err));
     t->fresh = false;
     t->counters.micros++;
     *loss = *(const float *)fm__plan_output(t->train, 0);
