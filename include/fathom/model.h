@@ -24,7 +24,7 @@ struct fm_model_opts {
     int rope_scaling;      // FM_ROPE_*; how positions beyond the trained context are made to fit
     double rope_scale;     // contexts become this many times longer than trained; 0: the model's own
     double rope_freq_base; // 0: the model's own
-    int for_training;      // 1: weights exactly as the file has them; such a model is trained, not run with an int8 cache
+    int for_training; // 1: weights exactly as the file has them; such a model is trained, not run with an int8 cache
     void (*progress)(void *context, size_t done, size_t total); // bytes of weights; NULL: none. Any thread's caller
     void *progress_context;
 };
