@@ -286,6 +286,21 @@ static void detours_begin_as_nothing(void **state)
     close_bench(&plain), close_bench(&with);
 }
 
+static void evaluation_has_no_dropout(void **state)
+{
+    (void)state;
+    struct bench plain = open_bench("llama", "cpu", 1, (struct fm__trainer_opts){0});
+    struct bench with = open_bench("llama", "cpu", 1, (struct fm__trainer_opts){.dropout = 0.3f, .seed = 2});
+    struct fm__microbatch mb = micro(0, N, N);
+    struct fm_error err;
+    double loss;
+    assert_true(loss_of(&plain, &mb) == loss_of(&with, &mb));
+    assert_ok(fm__trainer_micro(with.t, &mb, &loss, &err), err);
+    assert_true(fabs(loss - loss_of(&with, &mb)) > 1e-3);
+    fm__microbatch_deinit(&mb);
+    close_bench(&plain), close_bench(&with);
+}
+
 static void packed_documents_do_not_see_one_another(void **state)
 {
     (void)state;
@@ -559,6 +574,7 @@ int main(void)
         cmocka_unit_test(gradients_are_slopes),
         cmocka_unit_test(heads_have_slopes),
         cmocka_unit_test(detours_begin_as_nothing),
+        cmocka_unit_test(evaluation_has_no_dropout),
         cmocka_unit_test(packed_documents_do_not_see_one_another),
         cmocka_unit_test(micro_batches_add_up),
         cmocka_unit_test(same_bytes_everywhere),
