@@ -158,8 +158,7 @@ static void measure(struct bench *b, struct fm__bench_linear *out)
     const int reps = a->reps < 1 ? 1 : a->reps > MAX_REPS ? MAX_REPS : a->reps;
     const size_t n_copies = a->copies > 1 ? (size_t)a->copies : 1;
     double seconds[MAX_REPS] = {0}, streams[MAX_REPS] = {0};
-    for (int r = -2; r < reps; r++) { // two to warm up
-        const size_t i = (size_t)(r + 2);
+    for (size_t i = 0; i < (size_t)reps + 2; i++) { // two to warm up
         b->call.in[1].data = b->weights + b->weight_bytes * (i % n_copies);
         atomic_store(&b->next, 0);
         const double before = fm__seconds();
@@ -168,9 +167,9 @@ static void measure(struct bench *b, struct fm__bench_linear *out)
         const struct fm__stream_part far = {b->weights + b->weight_bytes * ((i + n_copies / 2) % n_copies),
                                             b->weight_bytes};
         const double streamed = n_copies > 1 ? fm__stream_read(b->pool, &far, 1) : 0;
-        if (r < 0) continue;
-        seconds[r] = took;
-        streams[r] = streamed;
+        if (i < 2) continue;
+        seconds[i - 2] = took;
+        streams[i - 2] = streamed;
     }
     fm__sort(seconds, reps);
     fm__sort(streams, reps);

@@ -194,7 +194,7 @@ static fm_status prepare_one(struct preparing *s, int64_t i_example)
         c->continuations = fm__arena_alloc(&s->out->arena, bytes);
         if (!c->continuations) return fm__fail_nomem(s->err, "continuations", bytes);
     }
-    for (int i = 0; i < c->n_continuations; i++) FM_TRY(encode_continuation(s, &texts[i], &c->continuations[i]));
+    for (int i = 0; texts && i < c->n_continuations; i++) FM_TRY(encode_continuation(s, &texts[i], &c->continuations[i]));
     return set_context(s, c);
 }
 

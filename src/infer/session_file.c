@@ -10,7 +10,7 @@
 #include "base/sha256.h"
 #include "infer/batcher.h"
 
-static const char magic[8] = "FMSESS02";
+static const uint8_t magic[8] = {'F', 'M', 'S', 'E', 'S', 'S', '0', '2'};
 
 void fm__session_header_write(const struct fm__session_header *h, uint8_t bytes[FM__SESSION_HEADER])
 {

@@ -196,7 +196,7 @@ static fm_status put_targets(const struct write *w, json_t *config, struct fm_er
     missing |= json_object_set_new(config, "target_modules", modules);
     missing |= json_object_set_new(config, "rank_pattern", ranks);
     missing |= json_object_set_new(config, "alpha_pattern", alphas);
-    for (int i = 0; !missing && i < w->adapter->n_targets; i++) {
+    for (int i = 0; common && !missing && i < w->adapter->n_targets; i++) {
         const struct fm_adapter_target *t = &w->adapter->targets[i];
         FM_TRY(module_of(w, t->name, module, err));
         missing |= json_array_append_new(modules, json_string(module));

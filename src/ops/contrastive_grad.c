@@ -14,7 +14,7 @@
 static fm_status shape(struct fm__shape *s)
 {
     for (int i = 0; i < s->n_in; i++) {
-        if (!s->in[i]) continue;
+        if (i > 0 && !s->in[i]) continue;
         FM_TRY(fm__want_dtype(s, i, FM_F32));
         FM_TRY(fm__want_rank(s, i, i < 3 ? 2 : 1));
         FM_TRY(fm__want_dim(s, i, 0, s->in[0]->dims[0]));

@@ -17,7 +17,7 @@
 static double yarn_pair(const struct fm__attr_rope *a, double turns)
 {
     const double pi = 3.14159265358979323846;
-    return a->n_rot * log(a->n_ctx_orig / (turns * 2 * pi)) / (2 * log(a->base));
+    return a->n_rot * log(a->n_ctx_orig / (turns * 2 * pi)) / (2 * log((double)a->base));
 }
 
 double fm__rope_frequency(const struct fm__attr_rope *a, int i, const float *factors)
@@ -36,7 +36,8 @@ double fm__rope_frequency(const struct fm__attr_rope *a, int i, const float *fac
 void fm__rope_turn(const struct fm__attr_rope *a, const double *frequencies, int64_t position, float *angles)
 {
     double gain = a->attn_factor > 0 ? a->attn_factor : 1;
-    if (a->scaling == FM__ROPE_YARN && a->ext_factor != 0) gain *= 1 + 0.1 * log(a->factor > 0 ? a->factor : 1);
+    if (a->scaling == FM__ROPE_YARN && a->ext_factor != 0)
+        gain *= 1 + 0.1 * log(a->factor > 0 ? (double)a->factor : 1.0);
     for (int i = 0; i < a->n_rot / 2; i++) {
         double theta = (double)position * frequencies[i];
         angles[i] = (float)(cos(theta) * gain);

@@ -219,7 +219,7 @@ static fm_status read_data(const struct fm_safetensors *file, const struct fm__s
 static fm_status check_hash(const struct fm_safetensors *file, const struct fm__states *states,
                             const struct fm__checkpoint *c, void *space, struct fm_error *err)
 {
-    uint8_t found[FM__SHA256_BYTES], want[FM__SHA256_BYTES];
+    uint8_t found[FM__SHA256_BYTES] = {0}, want[FM__SHA256_BYTES];
     struct fm__sha256 *hash = fm__sha256_new();
     if (!hash) return fm__fail_nomem(err, "hash", sizeof found);
     fm_status status = hash_notes(hash, c, err);

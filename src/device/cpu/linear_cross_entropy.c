@@ -50,7 +50,7 @@ static size_t aligned(size_t bytes)
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-static struct parts lay_out(char *base, const struct fm__call *c)
+static struct parts lay_out(uintptr_t base, const struct fm__call *c)
 {
     const int64_t N = c->in[0].dims[0], V = c->in[1].dims[0];
     struct parts p = {.kernels = (struct fm__kernel *)(void *)base};
@@ -65,11 +65,11 @@ static struct parts lay_out(char *base, const struct fm__call *c)
     at += aligned(n * sizeof *p.sums);
     p.z = (float *)(void *)(base + at);
     at += aligned(n * wide * sizeof *p.z);
-    p.x = base + at;
+    p.x = (void *)(base + at);
     at += aligned(n * (size_t)c->in[0].strides[0]);
     p.z16 = (uint16_t *)(void *)(base + at);
     if (c->in[0].dtype == FM_BF16) at += aligned(n * wide * sizeof *p.z16);
-    p.sub = base + at;
+    p.sub = (void *)(base + at);
     p.bytes = at;
     return p;
 }
@@ -162,7 +162,7 @@ static void prepare(struct lce *l)
 static void begin(struct lce *l)
 {
     const struct fm__call *c = l->call;
-    l->at = lay_out(c->workspace, c);
+    l->at = lay_out((uintptr_t)c->workspace, c);
     if (l->worker->index == 0) prepare(l);
     fm__worker_barrier(l->worker);
     l->n_rows = atomic_load_explicit(c->next, memory_order_relaxed);
@@ -284,7 +284,7 @@ static size_t workspace_at(const struct fm__call *largest, int n_workers, int le
         const size_t bytes = kernel.workspace ? kernel.workspace(&call, n_workers) : 0;
         sub = bytes > sub ? bytes : sub;
     }
-    return lay_out(NULL, largest).bytes + sub;
+    return lay_out(0, largest).bytes + sub;
 }
 
 // A kernel is a function of call and worker: one a level.
