@@ -142,8 +142,9 @@ static fm_status add_occurrence(struct training *s, int32_t left, int32_t right,
     int32_t i;
     FM_TRY(get_pair(s, left, right, &i));
     struct pair *p = &s->pairs[i];
-    p->count += count;
-    if (p->words == NO_NODE || s->nodes[p->words].word != word) {
+    p->count += count; // NOLINT(clang-analyzer-core.NullDereference): grow() made room, which the analyser does not see
+    if (p->words == NO_NODE || // NOLINT(clang-analyzer-core.NullDereference)
+        s->nodes[p->words].word != word) {
         if (s->n_nodes == s->cap_nodes) FM_TRY(grow(s, &s->nodes, &s->cap_nodes, sizeof *s->nodes));
         s->nodes[s->n_nodes] = (struct node){word, p->words};
         p->words = (int32_t)s->n_nodes++;
