@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define MUST(call) \
-    if ((call) != FM_OK) return fprintf(stderr, "answer: %s\n", err.text), fm_status_exit_code(err.code)
+    if ((call) != FM_OK) fprintf(stderr, "answer: %s\n", err.text), exit(fm_status_exit_code(err.code))
 
 int main(int argc, char **argv)
 {
